@@ -1,0 +1,113 @@
+//! Per-thread counters of one version. A request moves a few of them, in its own thread's cache lines;
+//! the telemetry task reads all lines and hands the sums to the metrics recorder.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+
+use crate::routing::Thread;
+
+/// Why a proxied request failed. Each failure moves exactly one class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum ErrorClass {
+    /// The client went away or broke the protocol.
+    DownstreamAbort = 0,
+    /// No connection to the endpoint could be made.
+    Connect = 1,
+    /// A pooled connection turned out to be closed before any response byte.
+    ReusedStale = 2,
+    /// The endpoint broke the connection or the protocol after the request was sent.
+    Reset = 3,
+    /// A deadline towards the endpoint passed.
+    Timeout = 4,
+    /// Refused or ended by this proxy itself: limits, hold, drain deadline, no endpoint.
+    Local = 5,
+}
+
+impl ErrorClass {
+    pub const ALL: [ErrorClass; 6] =
+        [Self::DownstreamAbort, Self::Connect, Self::ReusedStale, Self::Reset, Self::Timeout, Self::Local];
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DownstreamAbort => "downstream_abort",
+            Self::Connect => "connect",
+            Self::ReusedStale => "reused_stale",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Local => "local",
+        }
+    }
+}
+
+/// Upper bounds of the duration histogram, in seconds; one more bucket takes the rest.
+pub const DURATION_BOUNDS: [f64; 16] =
+    [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+const BOUNDS_US: [u64; 16] = [
+    500, 1000, 2000, 3000, 5000, 7500, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    10_000_000, 60_000_000,
+];
+
+#[derive(Debug, Default)]
+struct Line {
+    errors: [AtomicU64; 6],
+    retries: AtomicU64,
+    buckets: [AtomicU64; 17],
+    micros: [AtomicU64; 17],
+}
+
+#[derive(Debug)]
+pub struct Meter {
+    lines: Box<[CachePadded<Line>]>,
+}
+
+/// Counts and summed microseconds per duration bucket; the last bucket has no upper bound.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Durations {
+    pub counts: [u64; 17],
+    pub micros: [u64; 17],
+}
+
+impl Meter {
+    pub fn new(threads: usize) -> Meter {
+        Meter { lines: (0..threads).map(|_| CachePadded::default()).collect() }
+    }
+
+    pub fn answered(&self, thread: Thread, took: Duration) {
+        let micros = took.as_micros() as u64;
+        let bucket = BOUNDS_US.partition_point(|bound| *bound < micros);
+        let line = &self.lines[thread.0 as usize];
+        line.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        line.micros[bucket].fetch_add(micros, Ordering::Relaxed);
+    }
+
+    pub fn failed(&self, thread: Thread, class: ErrorClass) {
+        self.lines[thread.0 as usize].errors[class as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn retried(&self, thread: Thread) {
+        self.lines[thread.0 as usize].retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn errors(&self, class: ErrorClass) -> u64 {
+        self.lines.iter().map(|line| line.errors[class as usize].load(Ordering::Relaxed)).sum()
+    }
+
+    pub fn retries(&self) -> u64 {
+        self.lines.iter().map(|line| line.retries.load(Ordering::Relaxed)).sum()
+    }
+
+    pub fn durations(&self) -> Durations {
+        let mut all = Durations::default();
+        for line in &self.lines {
+            for at in 0..17 {
+                all.counts[at] += line.buckets[at].load(Ordering::Relaxed);
+                all.micros[at] += line.micros[at].load(Ordering::Relaxed);
+            }
+        }
+        all
+    }
+}

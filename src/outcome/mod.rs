@@ -1,0 +1,7 @@
+//! What became of each request: its class, and the counters it moves.
+
+pub mod codes;
+pub mod meter;
+
+pub use codes::{Codes, CodesKey, CodesRegistry};
+pub use meter::{DURATION_BOUNDS, Durations, ErrorClass, Meter};

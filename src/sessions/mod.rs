@@ -1,0 +1,8 @@
+//! What is in flight, by version and kind, and how it comes to an end.
+
+pub mod connections;
+pub mod in_flight;
+pub mod kind;
+
+pub use in_flight::InFlight;
+pub use kind::Kind;
