@@ -1,9 +1,17 @@
 //! Switchback: an edge reverse proxy that carries its own progressive-delivery controller.
 
+pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod control;
+pub mod demo;
 pub mod endpoints;
+pub mod engine;
+pub mod journal;
+pub mod net;
 pub mod outcome;
 pub mod routing;
 pub mod sessions;
 pub mod telemetry;
+pub mod wire;
+pub mod worker;

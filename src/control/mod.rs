@@ -4,7 +4,9 @@
 pub mod api;
 pub mod handle;
 pub mod live;
+pub mod phase;
 pub mod ports;
 
 pub use handle::{Handle, Question};
 pub use live::{Live, Snapshot};
+pub use phase::Phase;

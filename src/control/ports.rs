@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::api::{DrainStatus, ListenerStatus};
 use super::live::Snapshot;
-use crate::config::model::{Listener, Name};
+use crate::config::model::{AccessLog, Admin, Listener, Name};
 
 /// Sockets that are bound but not yet accepted on. Dropping it closes what was newly bound.
 pub type Prepared = Box<dyn std::any::Any + Send>;
@@ -35,4 +35,31 @@ pub trait Drains: Send + Sync {
     /// keep no pinned clients.
     fn published(&self, before: &Arc<Snapshot>, now: &Arc<Snapshot>);
     fn status(&self) -> Vec<DrainStatus>;
+}
+
+/// The operator's side: one address that may change with the configuration.
+pub trait AdminListener: Send + Sync {
+    /// Binds the address unless it is the one in use. On an error everything stays as it was.
+    fn prepare(&self, wanted: &Admin) -> Result<Prepared, String>;
+    /// Begins to serve on what was prepared and closes the address before, letting running calls finish.
+    fn commit(&self, prepared: Prepared);
+    /// The address in use, as a person would write it.
+    fn address(&self) -> Option<String>;
+}
+
+/// The access log's writer, which may change its target with the configuration.
+pub trait LogTarget: Send + Sync {
+    /// Opens the target. On an error (a directory that does not exist) everything stays as it was.
+    fn prepare(&self, wanted: &AccessLog) -> Result<Prepared, String>;
+    fn commit(&self, prepared: Prepared);
+}
+
+/// Everything control drives outside itself.
+#[derive(Clone)]
+pub struct Ports {
+    pub listeners: Arc<dyn Listeners>,
+    pub endpoints: Arc<dyn Endpoints>,
+    pub drains: Arc<dyn Drains>,
+    pub admin: Arc<dyn AdminListener>,
+    pub access_log: Arc<dyn LogTarget>,
 }

@@ -59,6 +59,9 @@ pub struct VersionCore {
     pub name: Name,
     pub in_flight: InFlight,
     pub meter: Meter,
+    /// The `drain.sessions` deadline has passed: pinned clients are no longer sent here. Unset when the
+    /// version gets weight again.
+    pub pins_ended: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -181,6 +184,7 @@ impl VersionCore {
             name,
             in_flight: InFlight::new(threads),
             meter: Meter::new(threads),
+            pins_ended: AtomicBool::new(false),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the proxy tells about itself: events, metrics, logs.
 
 pub mod events;
+pub mod names;
 
-pub use events::Events;
+pub use events::{Event, Events, unix_ms};

@@ -1,0 +1,7 @@
+//! Arguments in, exit code out: one file per command.
+
+use std::process::ExitCode;
+
+pub fn main() -> ExitCode {
+    unimplemented!()
+}

@@ -1,0 +1,1 @@
+//! Pingora's phases, thin: what switchback decides is translated to the HTTP engine here.

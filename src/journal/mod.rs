@@ -1,0 +1,1 @@
+//! What must survive a crash, in SQLite: generations, overlay, audit.

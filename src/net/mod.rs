@@ -1,0 +1,1 @@
+//! Accept loops, connections between requests, sockets by address.

@@ -1,0 +1,44 @@
+//! Every metric and its labels, in one place. Base units; labels are bounded by the configuration.
+
+/// Counter. `service`, `version`, `route`, `code`.
+pub const REQUESTS_TOTAL: &str = "switchback_requests_total";
+/// Histogram, seconds. `service`, `version`.
+pub const REQUEST_DURATION_SECONDS: &str = "switchback_request_duration_seconds";
+/// Counter. `service`, `version`, `class`: see [`crate::outcome::ErrorClass`].
+pub const REQUEST_ERRORS_TOTAL: &str = "switchback_request_errors_total";
+/// Gauge. `service`, `version`, `kind`: see [`crate::sessions::Kind`].
+pub const IN_FLIGHT: &str = "switchback_in_flight";
+/// Gauge: number of the live generation.
+pub const CONFIG_GENERATION: &str = "switchback_config_generation";
+/// Gauge: 1 if the configuration on disk is what serves, 0 while it is broken.
+pub const CONFIG_LAST_RELOAD_SUCCESSFUL: &str = "switchback_config_last_reload_successful";
+/// Counter. `result`: `ok`, `unchanged`, `invalid`, `refused`.
+pub const CONFIG_RELOADS_TOTAL: &str = "switchback_config_reloads_total";
+/// Histogram, seconds: parse, check and compile together.
+pub const CONFIG_COMPILE_SECONDS: &str = "switchback_config_compile_seconds";
+/// Gauge: 1 while the last known good configuration serves because the file was broken at start.
+pub const CONFIG_DEGRADED: &str = "switchback_config_degraded";
+/// Gauge: generations that something still holds.
+pub const GENERATIONS_LIVE: &str = "switchback_generations_live";
+/// Gauge: target share in parts of the sum. `service`, `version`.
+pub const SPLIT_WEIGHT: &str = "switchback_split_weight";
+/// Gauge, 0 to 1: target share. `service`, `version`.
+pub const SPLIT_TARGET_SHARE: &str = "switchback_split_target_share";
+/// Gauge, 0 to 1: realised share since the split went live. `service`, `version`, `of`: `requests` or `clients`.
+pub const SPLIT_REALISED_SHARE: &str = "switchback_split_realised_share";
+/// Gauge, 0 or 1. `service`, `version`, `endpoint`.
+pub const ENDPOINT_HEALTHY: &str = "switchback_endpoint_healthy";
+/// Histogram, seconds: from trigger to pointer store.
+pub const FLIP_SECONDS: &str = "switchback_flip_seconds";
+/// Counter. `service`, `reason`.
+pub const RETRIES_TOTAL: &str = "switchback_retries_total";
+/// Gauge: exchanges left on a version that lost its place. `service`, `version`, `kind`.
+pub const DRAIN_REMAINING: &str = "switchback_drain_remaining";
+/// Gauge: open client connections. `listener`.
+pub const CONNECTIONS: &str = "switchback_connections";
+/// Gauge: requests waiting for a ready endpoint. `service`.
+pub const HOLD_WAITING: &str = "switchback_hold_waiting";
+/// Counter: access log lines dropped because the writer could not keep up.
+pub const ACCESS_LOG_DROPPED_TOTAL: &str = "switchback_access_log_dropped_total";
+/// Gauge, always 1. `version`.
+pub const BUILD_INFO: &str = "switchback_build_info";
