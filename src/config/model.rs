@@ -162,7 +162,8 @@ pub enum Action {
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rewrite {
-    /// Replaces the matched prefix (only with `path_prefix`).
+    /// Replaces what matched: the prefix of `path_prefix`, or the part that a `path_regex` matched, which then
+    /// begins with `^`. `None` with any other match.
     pub path_prefix: Option<String>,
     /// Replaces the Host sent to the endpoint.
     pub host: Option<HeaderValue>,
@@ -233,6 +234,8 @@ pub struct Force {
     pub header: HeaderName,
     /// With a token the header's value is `version:token`, compared in constant time; without, `version`.
     pub token: Option<String>,
+    /// Where the token was read: what is shown instead of it.
+    pub token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -296,8 +299,6 @@ pub struct Limits {
 pub struct Upstream {
     /// Idle pooled connections are closed after this. Default 4 s: common servers close at 5 s.
     pub keepalive_idle: Duration,
-    /// Idle pooled connections kept, over all endpoints and data threads. Default 512.
-    pub keepalive_max: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

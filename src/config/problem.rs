@@ -46,9 +46,3 @@ impl Problems {
 }
 
 impl std::error::Error for Problems {}
-
-impl std::fmt::Display for Problems {
-    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        unimplemented!()
-    }
-}

@@ -1,0 +1,125 @@
+//! What was probably meant: near names, names of other tools, keys of other places.
+
+/// Names that other proxies use, and ours.
+const ELSEWHERE: &[(&[&str], &str)] = &[
+    (
+        &["backends", "backend", "upstreams", "clusters", "cluster", "pools", "pool", "apps", "applications"],
+        "here it is called `services`",
+    ),
+    (
+        &["servers", "server", "targets", "target", "hosts", "addresses", "nodes", "loadBalancer", "load_assignment"],
+        "here it is called `endpoints`, under a version: `versions: { v1: { endpoints: [\"10.0.0.1:3000\"] } }`",
+    ),
+    (&["frontends", "frontend", "entryPoints", "entrypoints", "listen", "ports"], "here it is called `listeners`"),
+    (&["routers", "rules", "locations", "location", "virtual_hosts", "ingress"], "here it is called `routes`"),
+    (&["weights", "weighted", "weight", "traffic", "weighted_clusters"], "here it is called `split`"),
+    (&["subsets", "subset", "variants", "releases", "deployments"], "here it is called `versions`"),
+    (&["health_check", "healthcheck", "healthCheck", "check", "probe"], "here it is called `health`"),
+    (&["session_affinity", "affinity", "stickiness", "session_persistence", "stick"], "here it is called `sticky`"),
+    (&["outlier_detection", "circuit_breaker"], "here it is called `outlier`"),
+    (&["prefix", "pathPrefix", "path_begins"], "here it is called `path_prefix`"),
+    (&["regex", "pathRegexp"], "here it is called `path_regex`"),
+    (&["methods"], "here it is called `method`, and takes one or a list"),
+    (&["address", "addr", "port"], "here it is called `bind` for a listener, `endpoints` for a version"),
+    (&["hostname", "domain", "domains"], "here it is called `host`"),
+    (&["interval"], "here it is called `every`"),
+    (&["url"], "name the method: `get: \"https://shop.example.com/\"`"),
+    (&["token", "secret"], "secrets are not written in the file: give `token_file`"),
+];
+
+/// Keys of the format that this version cannot act on: refused rather than ignored.
+const LATER: &[&str] = &[
+    "tls",
+    "certificates",
+    "client_auth",
+    "proxy_protocol",
+    "balance",
+    "mirror",
+    "rollout",
+    "rollouts",
+    "slow_start",
+    "shield",
+    "stages",
+    "guardrails",
+    "promote_when",
+    "keep_idle",
+    "protocol",
+    "budget",
+    "hedge",
+    "alerts",
+    "fleet",
+    "tracing",
+    "include",
+];
+
+/// Where keys belong that are easily put a level too high or too low.
+const PLACES: &[(&str, &[&str])] = &[
+    (
+        "a service",
+        &[
+            "versions", "split", "active", "sticky", "force", "health", "outlier", "retry", "timeouts", "limits",
+            "upstream", "drain", "hold",
+        ],
+    ),
+    ("a version", &["endpoints"]),
+    ("a route", &["match", "service", "rewrite", "redirect", "respond"]),
+    ("a route's `match`", &["host", "path", "path_prefix", "path_regex", "method", "headers", "query"]),
+    ("a listener", &["bind"]),
+    ("the top level", &["listeners", "routes", "services", "admin", "expose", "shutdown", "state_dir", "access_log"]),
+];
+
+/// Longer words are no typos of ours.
+const LONGEST: usize = 64;
+
+/// A hint for an unknown key among the known ones.
+pub fn for_key(key: &str, known: &[&'static str]) -> Option<String> {
+    if key == "<<" {
+        return Some("merge keys are off; write the values out, or alias the whole value with `*name`".into());
+    }
+    if LATER.contains(&key) {
+        return Some(format!("this version of switchback does not have `{key}` yet; remove it"));
+    }
+    if let Some((_, hint)) = ELSEWHERE.iter().find(|(names, _)| names.contains(&key)) {
+        return Some((*hint).into());
+    }
+    misplaced(key).or_else(|| nearest(key, known.iter().copied()).map(|name| format!("did you mean `{name}`?")))
+}
+
+/// A hint for a key of another place.
+pub fn misplaced(key: &str) -> Option<String> {
+    let (place, _) = PLACES.iter().find(|(_, keys)| keys.contains(&key))?;
+    Some(format!("`{key}` belongs to {place}: check the indentation"))
+}
+
+/// The name that was probably meant, if one is near enough.
+pub fn nearest<'n>(wrong: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    if wrong.len() > LONGEST {
+        return None;
+    }
+    let lower = wrong.to_lowercase();
+    names
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&lower, &name.to_lowercase()), name))
+        .filter(|(distance, name)| *distance <= 1.max(name.chars().count().max(lower.chars().count()) / 3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// "`a`, `b` and `c`".
+pub fn list<S: AsRef<str>>(names: &[S]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{}`", name.as_ref())).collect();
+    match quoted.as_slice() {
+        [] => "nothing".into(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// The known key that an unknown one was probably meant to be, by spelling or by another tool's name.
+pub fn meant(key: &str, known: &[&'static str]) -> Option<&'static str> {
+    let elsewhere = ELSEWHERE.iter().find(|(names, _)| names.contains(&key)).map(|(_, hint)| *hint);
+    match elsewhere {
+        Some(hint) => known.iter().copied().find(|name| hint.contains(&format!("`{name}`"))),
+        None => nearest(key, known.iter().copied()),
+    }
+}

@@ -1,0 +1,513 @@
+//! The configuration as written: every key of the format, with its place. What the keys mean together
+//! is checked in [`super::check`]; the result is [`super::model`].
+//!
+//! The docs below are the reference: `docs/configuration.md` and the JSON Schema are made from them.
+
+use serde_json::{Value as Json, json};
+
+use super::decode::{Decode, Field, List, Map, OneOrMany, Scalar, Wrong};
+use super::found::Found;
+use super::keys::keys;
+use super::scalar::{
+    AdminBind, AnyText, Bind, BodyLimit, Count, Endpoint, Flag, Header, HeaderText, LogTarget, MethodName, Name,
+    Percent, Size, StatusRange, Text, Time, Weight,
+};
+use super::tree::{Node, Value};
+
+keys! {
+    /// A switchback configuration: one YAML file, or a directory of files merged by name.
+    Raw {
+        /// Format of the file. This version reads 1.
+        schema: Schema = default("1"),
+        /// Directory for journal, history and the admin token, relative to this file. Without it all of
+        /// them live in memory and end with the process.
+        state_dir: Text = optional,
+        /// Sockets that clients connect to, by name.
+        listeners: Map<Name, Listener> = section,
+        /// The admin API.
+        admin: Admin = section,
+        /// What responses tell clients about switchback.
+        expose: Expose = section,
+        /// One JSON line per request.
+        access_log: AccessLog = section,
+        /// What SIGTERM does. The defaults fit into the 10 s of `docker stop`.
+        shutdown: Shutdown = section,
+        /// Which request goes where. The most specific match wins: host, then path, then the number of other
+        /// matchers; ties by order.
+        routes: List<Route> = optional,
+        /// Applications, by name.
+        services: Map<Name, Service> = section,
+        /// Routing cases that must hold before a configuration is published.
+        expect: List<Expect> = optional,
+    }
+}
+
+keys! {
+    /// A socket that clients connect to. Plain HTTP/1.1.
+    Listener {
+        /// IP address and port to accept on.
+        bind: Bind = required,
+        /// How long a client may take.
+        timeouts: ListenerTimeouts = section,
+        /// How much a client may send.
+        limits: ListenerLimits = section,
+    }
+}
+
+keys! {
+    /// How long a client may take. All are upper bounds on waiting for the client.
+    ListenerTimeouts {
+        /// From the first byte of a request head to its last; 408 after that.
+        header: Time<1> = default("10s"),
+        /// Between two requests on one connection, and before the first.
+        idle: Time<1> = default("75s"),
+        /// Between two reads of a request body; 408 after that.
+        body: Time<1> = default("30s"),
+        /// For one write to make progress towards a client that does not read.
+        write: Time<1> = default("60s"),
+    }
+}
+
+keys! {
+    /// How much a client may send.
+    ListenerLimits {
+        /// Connections open at once; more wait in the kernel's queue.
+        connections: Count<1, 10_000_000> = default("65536"),
+        /// A request head, request line included; 431 above.
+        header_bytes: Size<1024, 1_048_576> = default("32KiB"),
+        /// Header fields of a request; 431 above.
+        header_fields: Count<1, 1_000> = default("100"),
+        /// A request target; 414 above. At most `header_bytes`.
+        target_bytes: Size<64, 1_048_576> = default("8KiB"),
+    }
+}
+
+keys! {
+    /// The admin API.
+    Admin {
+        /// IP address and port, or `unix:` and a path.
+        bind: AdminBind = default("127.0.0.1:9900"),
+        /// Allows an address other machines can reach, although the API is plain HTTP.
+        insecure: Flag = default("false"),
+    }
+}
+
+keys! {
+    /// What responses tell clients about switchback.
+    Expose {
+        /// Adds `x-switchback-generation`, `-version` and `-reason` to responses.
+        response_headers: Flag = default("false"),
+    }
+}
+
+keys! {
+    /// One JSON line per request, written off the request path.
+    AccessLog {
+        /// `off`, `stdout`, or a path relative to this file.
+        to: LogTarget = default("off"),
+        /// Lines that may wait for the writer; more are dropped and counted.
+        buffer: Count<1, 1_000_000> = default("8192"),
+    }
+}
+
+keys! {
+    /// What SIGTERM does, in this order.
+    Shutdown {
+        /// Readiness is off, but new connections are still accepted.
+        pre_drain: Time<0> = default("2s"),
+        /// Idle keep-alive connections are kept, so that a request on its way is answered.
+        linger: Time<0> = default("1s"),
+        /// Everything still running this long after the signal is cut.
+        timeout: Time<1> = default("9s"),
+    }
+}
+
+keys! {
+    /// A match rule and what becomes of the requests it matches: exactly one of `service`, `redirect`, `respond`.
+    Route {
+        /// Unique; shown by `explain`, metrics and logs.
+        name: Name = required,
+        /// All given parts must match; nothing given matches everything.
+        matcher as "match": Match = section,
+        /// The service that answers.
+        service: Name = optional,
+        /// Changes made on the way to the service and back. Only with `service`.
+        rewrite: Rewrite = optional,
+        /// Answers with another place.
+        redirect: Redirect = optional,
+        /// Answers by itself.
+        respond: Respond = optional,
+    }
+}
+
+keys! {
+    /// All given parts must match. At most one of `path`, `path_prefix`, `path_regex`.
+    Match {
+        /// Host without port: `shop.example.com`, or `*.example.com` for one or more labels in front.
+        host: Text = optional,
+        /// The whole path, in normal form.
+        path: Text = optional,
+        /// The beginning of the path, ending at a slash: `/api` matches `/api` and `/api/x`, never `/apiary`.
+        path_prefix: Text = optional,
+        /// A regular expression on the path, anchored only where it says so.
+        path_regex: Text = optional,
+        /// One method or a list.
+        method: OneOrMany<MethodName> = optional,
+        /// By header name: the exact value, or `{ present: true }`.
+        headers: Map<Header, ValueMatch> = section,
+        /// By parameter: the exact value after decoding, or `{ present: true }`.
+        query: Map<Text, ValueMatch> = section,
+    }
+}
+
+keys! {
+    /// Changes made on the way to the service and back.
+    Rewrite {
+        /// Replaces what `path_prefix` matched, or what a `path_regex` that begins with `^` matched.
+        path_prefix: Text = optional,
+        /// Replaces the Host sent to the endpoint; the client's goes to `x-forwarded-host`.
+        host: Text = optional,
+        /// Changes to the request's headers.
+        request_headers: HeaderEdits = section,
+        /// Changes to the response's headers.
+        response_headers: HeaderEdits = section,
+    }
+}
+
+keys! {
+    /// Changes to headers, in this order: `remove`, `set`, `add`. Framing and hop-by-hop headers cannot be changed.
+    HeaderEdits {
+        /// Names to remove.
+        remove: List<Header> = optional,
+        /// Names with the value that replaces all others.
+        set: Map<Header, HeaderText> = section,
+        /// Names with one more value, or a list of them.
+        add: Map<Header, OneOrMany<HeaderText>> = section,
+    }
+}
+
+keys! {
+    /// Answers with another place.
+    Redirect {
+        /// `https://…`, `http://…`, or a path.
+        to: Text = required,
+        /// 301, 302, 303, 307 or 308.
+        status: Count<300, 399> = default("307"),
+    }
+}
+
+keys! {
+    /// Answers by itself.
+    Respond {
+        /// Status of the answer.
+        status: Count<200, 599> = default("200"),
+        /// Headers, each with one value or a list.
+        headers: Map<Header, OneOrMany<HeaderText>> = section,
+        /// The text sent; Content-Length is set from it.
+        body: AnyText = default(""),
+    }
+}
+
+keys! {
+    /// One application. Its policies treat all its versions alike.
+    Service {
+        /// Deployed builds, by name.
+        versions: Map<Name, Version> = required,
+        /// Integer weights by version; 0 is *draining* (keeps pinned clients, gets nobody new), absent is *off*.
+        /// Exactly one of `split` and `active`.
+        split: Map<Name, Weight> = optional,
+        /// The version that gets everything: blue-green. Editing this line is the deployment.
+        active: Name = optional,
+        /// Keeps a client on its version: `{ cookie: … }`, `{ header: x-user }` or `client_ip`.
+        sticky: Sticky = optional,
+        /// Lets a request name its version: preview and QA.
+        force: Force = optional,
+        /// Active checks of every endpoint. Without it endpoints count as healthy.
+        health: Health = optional,
+        /// Takes an endpoint out for a while when requests to it fail.
+        outlier: Outlier = optional,
+        /// Second chances when no connection could be made.
+        retry: Retry = section,
+        /// How long the service may take.
+        timeouts: Timeouts = section,
+        /// How much the service takes.
+        limits: Limits = section,
+        /// Connections to the endpoints.
+        upstream: Upstream = section,
+        /// How a version that lost its place is emptied.
+        drain: Drain = section,
+        /// Waiting instead of 503 while no endpoint is ready.
+        hold: Hold = section,
+    }
+}
+
+keys! {
+    /// One deployed build.
+    Version {
+        /// IP address or name, and port. Names are resolved again in the background.
+        endpoints: List<Endpoint> = required,
+    }
+}
+
+keys! {
+    /// Keeps a client on its version, by exactly one of these.
+    StickyBy {
+        /// By a cookie that the proxy issues.
+        cookie: StickyCookie = optional,
+        /// By the value of a request header.
+        header: Header = optional,
+    }
+}
+
+keys! {
+    /// A cookie with an opaque value.
+    StickyCookie {
+        /// Its name.
+        name: Text = required,
+        /// How long clients keep it. Without it, until the browser is closed.
+        ttl: Time<1_000> = optional,
+    }
+}
+
+keys! {
+    /// Lets a request name its version.
+    Force {
+        /// The header that carries the version's name, or `version:token` with a token.
+        header: Header = required,
+        /// A file with the token that must follow the name, relative to this file.
+        token_file: Text = optional,
+    }
+}
+
+keys! {
+    /// Active checks of every endpoint: exactly one of `path` and `tcp`.
+    Health {
+        /// GET this path.
+        path: Text = optional,
+        /// Only connect.
+        tcp: Flag = default("false"),
+        /// Between two checks.
+        every: Time<100> = default("2s"),
+        /// A check that takes longer has failed.
+        timeout: Time<10> = default("1s"),
+        /// Passes in a row that make an endpoint healthy.
+        pass: Count<1, 100> = default("2"),
+        /// Failures in a row that make it unhealthy.
+        fail: Count<1, 100> = default("3"),
+        /// Statuses that pass: one, a range, or a list of them.
+        status: OneOrMany<StatusRange> = default("200-299"),
+        /// Host of the check. Without it, the endpoint's address.
+        host: Text = optional,
+    }
+}
+
+keys! {
+    /// Takes an endpoint out for a while when requests to it fail.
+    Outlier {
+        /// Failures in a row.
+        consecutive_failures: Count<1, 10_000> = default("5"),
+        /// How long the endpoint gets nothing.
+        eject_for: Time<1> = default("30s"),
+        /// Share of a version's endpoints that may be out at once; one always may if there is another.
+        max_ejected: Percent = default("50%"),
+    }
+}
+
+keys! {
+    /// Second chances when no connection could be made: nothing was sent, so any method may be tried again.
+    Retry {
+        /// Further endpoints tried; 0 turns it off.
+        attempts: Count<0, 10> = default("2"),
+    }
+}
+
+keys! {
+    /// How long the service may take.
+    Timeouts {
+        /// To connect to an endpoint.
+        connect: Time<1> = default("2s"),
+        /// From the end of the request head to the response head, retries included; 504 after that.
+        request: Time<1> = default("60s"),
+        /// Longest silence in the middle of a response body. Event streams are exempt.
+        idle: Time<1> = default("75s"),
+        /// Longest silence on an upgraded connection (WebSocket), both ways together.
+        upgrade_idle: Time<1> = default("1h"),
+        /// The whole exchange, for everything but streams. Without it there is no bound.
+        total: Time<1> = optional,
+    }
+}
+
+keys! {
+    /// How much the service takes.
+    Limits {
+        /// A request body; 413 above. A size, or `unlimited`.
+        body: BodyLimit = default("64MiB"),
+        /// Requests at once; 503 above. Without it there is no bound.
+        in_flight: Count<1, 1_000_000_000> = optional,
+    }
+}
+
+keys! {
+    /// Connections to the endpoints.
+    Upstream {
+        /// Idle connections kept for the next request.
+        keepalive: Keepalive = section,
+    }
+}
+
+keys! {
+    /// Idle connections kept for the next request.
+    Keepalive {
+        /// They are closed after this: before the endpoint closes them (common servers do at 5 s).
+        idle: Time<1> = default("4s"),
+    }
+}
+
+keys! {
+    /// How a version that lost its place is emptied.
+    Drain {
+        /// Plain requests may finish for this long.
+        requests: Time<0> = default("30s"),
+        /// WebSockets and event streams may stay for this long.
+        streams: Time<0> = default("10m"),
+        /// Pinned clients may come back for this long. Without it, as long as `streams`.
+        sessions: Time<0> = optional,
+        /// Streams at their deadline are ended evenly over this window.
+        reconnect_spread: Time<0> = default("30s"),
+    }
+}
+
+keys! {
+    /// Waiting instead of 503 while no endpoint is ready.
+    Hold {
+        /// Longest wait; `0s` answers 503 at once.
+        max_wait: Time<0> = default("5s"),
+        /// Requests that may wait at once; more get 503.
+        max_requests: Count<0, 1_000_000> = default("1024"),
+    }
+}
+
+keys! {
+    /// One routing case: a request, by exactly one of the first eight keys, and what must become of it.
+    Expect {
+        /// URL of a GET.
+        get: Text = optional,
+        /// URL of a HEAD.
+        head: Text = optional,
+        /// URL of a POST.
+        post: Text = optional,
+        /// URL of a PUT.
+        put: Text = optional,
+        /// URL of a PATCH.
+        patch: Text = optional,
+        /// URL of a DELETE.
+        delete: Text = optional,
+        /// URL of an OPTIONS.
+        options: Text = optional,
+        /// Any other method and URL: `PROPFIND https://shop.example.com/`.
+        request: Text = optional,
+        /// Headers of the request.
+        headers: Map<Header, OneOrMany<HeaderText>> = section,
+        /// The route that must match.
+        route: Name = optional,
+        /// The service that must answer.
+        service: Name = optional,
+        /// The version that must answer.
+        version: Name = optional,
+        /// The status of a `redirect` or `respond` route; 404 for no route.
+        status: Count<200, 599> = optional,
+    }
+}
+
+/// The format's number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Schema;
+
+impl Scalar for Schema {
+    const KIND: &'static str = "a schema number";
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match text {
+            "1" => Ok(Self),
+            _ => Err(Wrong::because("this version of switchback reads `schema: 1`")),
+        }
+    }
+    fn shape() -> Json {
+        json!({ "type": "integer", "minimum": 1, "maximum": 1 })
+    }
+}
+
+/// `client_ip`, or one of the keys of [`StickyBy`].
+#[derive(Debug, Clone)]
+pub enum Sticky {
+    ClientIp,
+    By(Box<StickyBy>),
+}
+
+impl Decode for Sticky {
+    fn decode(node: &Node, label: &str, found: &mut Found) -> Option<Self> {
+        match &node.value {
+            Value::Text(text) if text == "client_ip" => Some(Self::ClientIp),
+            Value::Text(text) => {
+                found
+                    .error(node.span, format!("`{text}` is not a way to be sticky"))
+                    .hint("write `{ cookie: { name: … } }`, `{ header: x-user }` or `client_ip`");
+                None
+            }
+            Value::Map(entries) if entries.iter().any(|(key, _)| key.value == "client_ip") => {
+                found.error(node.span, "`client_ip` takes no value").hint("write `sticky: client_ip`");
+                None
+            }
+            Value::Null | Value::List(_) | Value::Map(_) => {
+                StickyBy::decode(node, label, found).map(|by| Self::By(Box::new(by)))
+            }
+        }
+    }
+
+    fn shape() -> Json {
+        json!({ "anyOf": [{ "const": "client_ip" }, StickyBy::shape()] })
+    }
+}
+
+keys! {
+    /// Matches whatever the value is.
+    Present {
+        /// `true`: there must be a value, any.
+        present: Flag = required,
+    }
+}
+
+/// A value, or `{ present: true }`.
+#[derive(Debug, Clone)]
+pub enum ValueMatch {
+    Exact(String),
+    Present,
+}
+
+impl Decode for ValueMatch {
+    fn decode(node: &Node, label: &str, found: &mut Found) -> Option<Self> {
+        match &node.value {
+            Value::Text(text) => Some(Self::Exact(text.clone())),
+            Value::Map(_) => match Present::decode(node, label, found)?.present {
+                Field::Given { value: Flag(true), .. } => Some(Self::Present),
+                Field::Given { span, .. } => {
+                    found.error(span, "`present` can only be `true`").hint("absence cannot be matched; order routes");
+                    None
+                }
+                Field::Missing | Field::Bad => None,
+            },
+            Value::Null | Value::List(_) => {
+                found
+                    .error(
+                        node.span,
+                        format!("`{label}` must be a value or `{{ present: true }}`, not {}", node.value.kind()),
+                    )
+                    .hint("an empty value is written `\"\"`");
+                None
+            }
+        }
+    }
+
+    fn shape() -> Json {
+        json!({ "anyOf": [{ "type": "string" }, Present::shape()] })
+    }
+}

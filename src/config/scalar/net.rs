@@ -1,0 +1,140 @@
+//! Addresses: where to accept, where a version runs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde_json::{Value as Json, json};
+
+use super::super::decode::{Scalar, Wrong};
+use super::super::model::EndpointAddress;
+
+/// An address to accept on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bind(pub SocketAddr);
+
+impl Default for Bind {
+    fn default() -> Self {
+        Self(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+}
+
+impl Scalar for Bind {
+    const KIND: &'static str = "an address";
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        text.parse().map(Self).map_err(|_| {
+            let wrong = Wrong::because("write IP address and port, such as `0.0.0.0:8080` or `[::]:8080`");
+            let port = text.rsplit(':').next().unwrap_or_default();
+            match port.parse::<u16>() {
+                Ok(port) if text.starts_with(':') || text.starts_with("*:") || !text.contains(':') => {
+                    wrong.hint(format!("did you mean `0.0.0.0:{port}`?"))
+                }
+                Ok(port) if text.starts_with("localhost:") => wrong.hint(format!("did you mean `127.0.0.1:{port}`?")),
+                _ => wrong,
+            }
+        })
+    }
+    fn shape() -> Json {
+        json!({ "type": "string", "examples": ["0.0.0.0:8080", "[::]:8080"] })
+    }
+}
+
+/// Where the admin API listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminBind {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Default for AdminBind {
+    fn default() -> Self {
+        Self::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+}
+
+impl Scalar for AdminBind {
+    const KIND: &'static str = "an address";
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match text.strip_prefix("unix:") {
+            Some(path) if path.is_empty() || path.len() > 100 => {
+                Err(Wrong::because("write `unix:` and a path of at most 100 bytes"))
+            }
+            Some(path) => Ok(Self::Unix(PathBuf::from(path))),
+            None => Bind::parse(text)
+                .map(|bind| Self::Tcp(bind.0))
+                .map_err(|wrong| Wrong { why: "write `127.0.0.1:9900`, or `unix:` and a path".into(), ..wrong }),
+        }
+    }
+    fn shape() -> Json {
+        json!({ "type": "string", "examples": ["127.0.0.1:9900", "unix:/run/switchback/admin.sock"] })
+    }
+}
+
+/// Where a version runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint(pub EndpointAddress);
+
+impl Scalar for Endpoint {
+    const KIND: &'static str = "an endpoint";
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        const WHY: &str = "write address and port: `10.0.0.1:3000`, `[::1]:3000` or `shop.internal:3000`";
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            if address.port() == 0 {
+                return Err(Wrong::because("the port must be from 1 to 65535"));
+            }
+            return Ok(Self(EndpointAddress::Ip(address)));
+        }
+        if let Some((scheme, rest)) = text.split_once("://") {
+            let rest = rest.trim_end_matches('/');
+            let wrong = Wrong::because(WHY);
+            return Err(match scheme {
+                "http" if Self::parse(rest).is_ok() => wrong.hint(format!("write `{rest}`: there is no scheme here")),
+                _ => wrong.hint("there is no scheme here; endpoints are spoken to in plain HTTP"),
+            });
+        }
+        let Some((host, port)) = text.rsplit_once(':') else {
+            return Err(Wrong::because(WHY).hint("the port is missing"));
+        };
+        let port = match port.parse::<u16>() {
+            Ok(port) if port > 0 => port,
+            _ => return Err(Wrong::because("the port must be a number from 1 to 65535")),
+        };
+        // All digits and dots, but not an address: a typo, not a name (RFC 3696: no all-numeric last label).
+        let numeric = host.rsplit('.').next().is_some_and(|label| label.chars().all(|c| c.is_ascii_digit()));
+        if numeric || !is_host_name(host) {
+            return Err(Wrong::because(WHY));
+        }
+        Ok(Self(EndpointAddress::Name { host: host.to_ascii_lowercase(), port }))
+    }
+    fn shape() -> Json {
+        json!({ "type": "string", "examples": ["10.0.0.1:3000", "shop.internal:3000"] })
+    }
+}
+
+/// Labels of letters, digits, `-` and `_`, 1 to 63 each; 253 in all.
+pub fn is_host_name(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    host.len() <= 253 && host.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_addresses_or_names_with_a_port() {
+        for text in ["10.0.0.1:3000", "[::1]:3000", "shop:80", "shop_v2.internal:3000"] {
+            assert!(Endpoint::parse(text).is_ok(), "{text}");
+        }
+        for text in
+            ["10.0.0.1", "shop", "10.0.0.256:80", "shop:0", "shop:99999", "http://shop:80", "a b:80", ":80", "-x:80"]
+        {
+            assert!(Endpoint::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! What is rendered reads back as the same configuration.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option::of;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::super::model::*;
+use super::super::render::to_yaml;
+use super::good;
+
+fn name() -> impl Strategy<Value = Name> {
+    // Names that YAML would read as something else are the point.
+    prop_oneof![
+        "[a-zA-Z0-9][a-zA-Z0-9._-]{0,8}".prop_map(|text| Arc::from(text.as_str())),
+        select(vec!["null", "true", "no", "1.20", "1e3", "0x1F", "on", "y", "12:30", "2024-01-01"])
+            .prop_filter("a name", |text| !text.contains(':'))
+            .prop_map(Arc::from),
+    ]
+}
+
+/// Text with everything that quoting must survive.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[ -~]{0,20}",
+        "\\PC{0,10}",
+        select(vec![
+            "", " ", "${X}", "$${X}", "a\nb\n", "\n", "null", "~", "'", "\"", "# no", "a: b", "- a", "\t", "---"
+        ])
+        .prop_map(String::from),
+    ]
+}
+
+fn time() -> impl Strategy<Value = Duration> {
+    prop_oneof![1..5_000_u64, (1..100_u64).prop_map(|s| s * 1_000), (1..50_u64).prop_map(|h| h * 3_600_000)]
+        .prop_map(Duration::from_millis)
+}
+
+fn header() -> impl Strategy<Value = HeaderName> {
+    "x-[a-z]{1,6}".prop_map(|text| HeaderName::from_bytes(text.as_bytes()).unwrap())
+}
+
+fn header_value() -> impl Strategy<Value = HeaderValue> {
+    "([!-~]([ -~]{0,12}[!-~])?)?".prop_map(|text| HeaderValue::from_str(&text).unwrap())
+}
+
+fn headers() -> impl Strategy<Value = Vec<(HeaderName, HeaderValue)>> {
+    let several = (header(), vec(header_value(), 1..3));
+    vec(several, 0..3).prop_map(|groups| {
+        let mut seen = std::collections::HashSet::new();
+        let groups = groups.into_iter().filter(move |(name, _)| seen.insert(name.clone()));
+        groups.flat_map(|(name, values)| values.into_iter().map(move |value| (name.clone(), value))).collect()
+    })
+}
+
+fn single_headers() -> impl Strategy<Value = Vec<(HeaderName, HeaderValue)>> {
+    btree_map("x-[a-z]{1,6}", header_value(), 0..3).prop_map(|map| {
+        map.into_iter().map(|(name, value)| (HeaderName::from_bytes(name.as_bytes()).unwrap(), value)).collect()
+    })
+}
+
+fn edits() -> impl Strategy<Value = HeaderEdits> {
+    (vec(header(), 0..3), single_headers(), headers()).prop_map(|(remove, set, add)| HeaderEdits { remove, set, add })
+}
+
+fn path() -> impl Strategy<Value = String> {
+    "(/[a-z0-9:@-]{1,5}){1,3}"
+}
+
+fn value_match() -> impl Strategy<Value = ValueMatch> {
+    prop_oneof![Just(ValueMatch::Present), text().prop_map(ValueMatch::Exact)]
+}
+
+fn matcher() -> impl Strategy<Value = Match> {
+    let host = prop_oneof![
+        Just(HostMatch::Any),
+        "[a-z]{1,8}\\.test".prop_map(HostMatch::Exact),
+        "[a-z]{1,8}\\.test".prop_map(HostMatch::Wildcard),
+    ];
+    let path = prop_oneof![
+        Just(PathMatch::Any),
+        path().prop_map(PathMatch::Exact),
+        path().prop_map(PathMatch::Prefix),
+        select(vec!["^/v[0-9]+/", "\\.php$", "^/a{1,3}$"]).prop_map(|text| PathMatch::Regex(text.into())),
+    ];
+    let methods = prop_oneof![Just(vec![]), Just(vec![Method::GET]), Just(vec![Method::POST, Method::PUT])];
+    let by_header = btree_map("x-[a-z]{1,6}", value_match(), 0..3).prop_map(|map| {
+        map.into_iter().map(|(name, value)| (HeaderName::from_bytes(name.as_bytes()).unwrap(), value)).collect()
+    });
+    let query = btree_map("[a-z ?&]{1,6}", value_match(), 0..3).prop_map(|map| map.into_iter().collect());
+    (host, path, methods, by_header, query).prop_map(|(host, path, methods, headers, query)| Match {
+        host,
+        path,
+        methods,
+        headers,
+        query,
+    })
+}
+
+fn health() -> impl Strategy<Value = Health> {
+    let check = prop_oneof![
+        Just(HealthCheck::Tcp),
+        (path(), of("[a-z]{1,8}(:80)?"), vec((200_u16..300, 300_u16..599), 1..3)).prop_map(|(path, host, ranges)| {
+            HealthCheck::Http { path, host, status: ranges.into_iter().map(|(from, to)| from..=to).collect() }
+        }),
+    ];
+    (check, 100..5_000_u64, 10..5_000_u64, 1..9_u32, 1..9_u32).prop_map(|(check, every, timeout, pass, fail)| Health {
+        check,
+        every: Duration::from_millis(every),
+        timeout: Duration::from_millis(timeout),
+        pass,
+        fail,
+    })
+}
+
+fn endpoint() -> impl Strategy<Value = EndpointAddress> {
+    prop_oneof![
+        (any::<[u8; 4]>(), 1..u16::MAX).prop_map(|(ip, port)| EndpointAddress::Ip(SocketAddr::from((ip, port)))),
+        (any::<[u16; 8]>(), 1..u16::MAX).prop_map(|(ip, port)| EndpointAddress::Ip(SocketAddr::from((ip, port)))),
+        ("[a-z]{1,6}(\\.[a-z]{1,4})?", 1..u16::MAX).prop_map(|(host, port)| EndpointAddress::Name { host, port }),
+    ]
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let versions = btree_map(name(), btree_set(endpoint(), 1..4), 1..4).prop_map(|versions| {
+        versions.into_iter().map(|(name, set)| (name, Version { endpoints: set.into_iter().collect() })).collect()
+    });
+    let sticky = of(prop_oneof![
+        Just(Sticky::ClientIp),
+        header().prop_map(Sticky::Header),
+        ("[a-z]{1,6}", of((1..90_000_u64).prop_map(Duration::from_secs)))
+            .prop_map(|(name, ttl)| Sticky::Cookie { name, ttl }),
+    ]);
+    let outlier =
+        of((1..100_u32, time(), 0..=10_000_u32).prop_map(|(consecutive_failures, eject_for, max_ejected_bp)| {
+            Outlier { consecutive_failures, eject_for, max_ejected_bp }
+        }));
+    let policies = (
+        (0..9_u32, time(), time(), time(), time(), of(time())),
+        (of(0..1_u64 << 40), of(1..1_000_000_u64), time()),
+        (time(), time(), time(), time()),
+        (time(), 0..1_000_usize),
+    );
+    let force = of(header()).prop_map(|header| header.map(|header| Force { header, token: None, token_file: None }));
+    (versions, any::<bool>(), vec(0..500_u32, 4), sticky, force, of(health()), outlier, policies).prop_map(
+        |(versions, active, weights, sticky, force, health, outlier, (one, two, three, four))| {
+            let versions: BTreeMap<Name, Version> = versions;
+            let first = versions.keys().next().cloned().unwrap();
+            let intent = if active {
+                Intent::Active(first)
+            } else {
+                let mut split: BTreeMap<Name, u32> = versions.keys().cloned().zip(weights).collect();
+                split.insert(first, 1);
+                Intent::Split(split)
+            };
+            let (attempts, connect, request, idle, upgrade_idle, total) = one;
+            let (body, in_flight, keepalive_idle) = two;
+            Service {
+                versions,
+                intent,
+                sticky,
+                force,
+                health,
+                outlier,
+                retry: Retry { attempts },
+                timeouts: Timeouts { connect, request, idle, upgrade_idle, total },
+                limits: Limits { body, in_flight },
+                upstream: Upstream { keepalive_idle },
+                drain: Drain { requests: three.0, streams: three.1, sessions: three.2, reconnect_spread: three.3 },
+                hold: Hold { max_wait: four.0, max_requests: four.1 },
+            }
+        },
+    )
+}
+
+fn route_parts() -> impl Strategy<Value = (Match, u8, Rewrite, u16, Vec<(HeaderName, HeaderValue)>, String)> {
+    let rewrite = (of(path()), of("[a-z]{1,8}(:80)?"), edits(), edits()).prop_map(
+        |(path_prefix, host, request_headers, response_headers)| Rewrite {
+            path_prefix,
+            host: host.map(|host| HeaderValue::from_str(&host).unwrap()),
+            request_headers,
+            response_headers,
+        },
+    );
+    (matcher(), 0..3_u8, rewrite, select(vec![200_u16, 404, 503]), headers(), text())
+}
+
+fn config() -> impl Strategy<Value = Config> {
+    let listeners = btree_map(name(), (time(), 1..9_999_usize, 1..500_usize), 1..3);
+    (listeners, vec(route_parts(), 0..4), btree_map(name(), service(), 1..3), any::<bool>(), of(Just("/x/y"))).prop_map(
+        |(listeners, routes, services, flag, dir)| {
+            let first = services.keys().next().cloned().unwrap();
+            let listeners = listeners.into_iter().map(|(name, (time, many, few))| {
+                let timeouts = ListenerTimeouts { header: time, idle: time * 2, body: time, write: time };
+                let limits = ListenerLimits {
+                    connections: many,
+                    header_bytes: 1024 * few + 1024,
+                    header_fields: few,
+                    target_bytes: 1024 * few,
+                };
+                (name, Listener { bind: SocketAddr::from(([127, 0, 0, 1], 0)), timeouts, limits })
+            });
+            let routes: Vec<Route> = routes
+                .into_iter()
+                .enumerate()
+                .map(|(at, (matcher, kind, mut rewrite, status, headers, body))| {
+                    if !matches!(matcher.path, PathMatch::Prefix(_)) {
+                        rewrite.path_prefix = None;
+                    }
+                    let action = match kind {
+                        0 => Action::Forward { service: first.clone(), rewrite },
+                        1 => Action::Redirect { to: "https://x.test/y?z=${A}".into(), status: 308 },
+                        _ => Action::Respond { status, headers, body },
+                    };
+                    Route { name: Arc::from(format!("r{at}")), matcher, action }
+                })
+                .collect();
+            let expect = routes.first().map(|route| Expect {
+                method: Method::from_bytes(if flag { b"GET" } else { b"PROPFIND" }).unwrap(),
+                url: "http://x.test/a?b=c".into(),
+                headers: Vec::new(),
+                want: Want {
+                    route: Some(route.name.clone()),
+                    service: Some(first.clone()),
+                    version: None,
+                    status: None,
+                },
+                place: String::new(),
+            });
+            Config {
+                state_dir: dir.map(Into::into),
+                listeners: listeners.collect(),
+                admin: Admin { bind: AdminBind::Unix("/run/a.sock".into()), insecure: flag },
+                expose: Expose { response_headers: flag },
+                access_log: AccessLog {
+                    to: if flag { AccessLogTarget::File("/var/log/a".into()) } else { AccessLogTarget::Stdout },
+                    buffer: 7,
+                },
+                shutdown: Shutdown {
+                    pre_drain: Duration::from_millis(1),
+                    linger: Duration::ZERO,
+                    timeout: Duration::from_secs(3),
+                },
+                routes,
+                services,
+                expect: expect.into_iter().collect(),
+            }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #[test]
+    fn what_is_rendered_reads_back_the_same(config in config()) {
+        let text = to_yaml(&config);
+        prop_assert_eq!(good(&text), config, "{}", text);
+    }
+}
+
+#[test]
+fn the_examples_read_back_the_same() {
+    for example in ["minimal", "blue-green", "canary", "full"] {
+        let path = format!("{}/config/{example}.yaml", env!("CARGO_MANIFEST_DIR"));
+        let config = good(&std::fs::read_to_string(path).unwrap());
+        assert_eq!(good(&to_yaml(&config)), config, "{example}");
+    }
+}
