@@ -1,6 +1,7 @@
 //! Which version serves a request: force, then pin by drain, then sticky, then weight.
 
-use super::split::{Bucket, Split, Thread};
+use super::bucket::Bucket;
+use super::split::{Share, Split, Thread};
 use super::sticky::ClientKey;
 use super::table::VersionIdx;
 
@@ -62,18 +63,64 @@ pub enum Ready {
 }
 
 /// `ready` is asked only for versions that come into question. `None`: no version of the split is
-/// ready; the caller may wait (`hold`) and ask again, or call [`choose_anyway`].
+/// ready (or the forced one is not); the caller may wait (`hold`) and ask again, or call [`choose_anyway`].
+///
+/// A forced request is never sent elsewhere: who asks for a version wants that one. A version that is not
+/// ready gives its share to the other weighted ones in proportion; never to a draining one, which is on its
+/// way out.
 pub fn choose(
-    _split: &Split,
-    _salt: u64,
-    _client: &Client,
-    _thread: Thread,
-    _ready: impl Fn(VersionIdx) -> Ready,
+    split: &Split,
+    salt: u64,
+    client: &Client,
+    thread: Thread,
+    ready: impl Fn(VersionIdx) -> Ready,
 ) -> Option<Choice> {
-    unimplemented!()
+    let is_ready = |version| ready(version) == Ready::Yes;
+    if let Some(version) = client.force {
+        return is_ready(version).then_some(Choice { version, reason: Reason::Force, bucket: None });
+    }
+    let bucket = client.key.map(|key| key.bucket(salt));
+    let pinned = pinned_by_drain(split, client);
+    if let Some(version) = pinned
+        && is_ready(version)
+    {
+        return Some(Choice { version, reason: Reason::DrainPin, bucket });
+    }
+    let (version, reason) = by_split(split, bucket, thread);
+    if is_ready(version) {
+        // A client that was pinned to a version without ready endpoints is moved, and told so.
+        let reason = if pinned.is_some() { Reason::FallbackUnhealthy } else { reason };
+        return Some(Choice { version, reason, bucket });
+    }
+    let instead = match bucket {
+        Some(bucket) => split.of_client_among(bucket, is_ready),
+        None => split.next_instead(thread, is_ready),
+    };
+    if instead.is_none() && bucket.is_none() {
+        split.put_back(thread, version);
+    }
+    Some(Choice { version: instead?, reason: Reason::FallbackUnhealthy, bucket })
 }
 
 /// As [`choose`] without regard to readiness; the reason is [`Reason::Panic`] (or `Force`).
-pub fn choose_anyway(_split: &Split, _salt: u64, _client: &Client, _thread: Thread) -> Choice {
-    unimplemented!()
+pub fn choose_anyway(split: &Split, salt: u64, client: &Client, thread: Thread) -> Choice {
+    if let Some(version) = client.force {
+        return Choice { version, reason: Reason::Force, bucket: None };
+    }
+    let bucket = client.key.map(|key| key.bucket(salt));
+    let version = pinned_by_drain(split, client).unwrap_or_else(|| by_split(split, bucket, thread).0);
+    Choice { version, reason: Reason::Panic, bucket }
+}
+
+/// Only a draining version holds on to its clients: those of a weighted one follow the split, those of one
+/// that is off move on.
+fn pinned_by_drain(split: &Split, client: &Client) -> Option<VersionIdx> {
+    client.pinned.filter(|&version| split.share(version) == Share::Draining)
+}
+
+fn by_split(split: &Split, bucket: Option<Bucket>, thread: Thread) -> (VersionIdx, Reason) {
+    match bucket {
+        Some(bucket) => (split.of_client(bucket), Reason::Sticky),
+        None => (split.next(thread), Reason::Weight),
+    }
 }

@@ -40,6 +40,15 @@ impl Generation {
         self.stamp.number
     }
 
+    /// A switch: the same table, the same splits but for those given.
+    pub fn with_splits(&self, stamp: Stamp, changed: impl IntoIterator<Item = (ServiceIdx, Arc<Split>)>) -> Generation {
+        let mut splits = self.splits.clone();
+        for (service, split) in changed {
+            splits[service.0 as usize] = split;
+        }
+        Generation { stamp, table: self.table.clone(), splits }
+    }
+
     pub fn split(&self, service: ServiceIdx) -> &Split {
         &self.splits[service.0 as usize]
     }

@@ -1,4 +1,13 @@
 //! One reading of a request path, decided once: what was matched is what is forwarded.
+//!
+//! The normal form is RFC 3986 section 6.2.2: escapes of unreserved characters are decoded, other escapes
+//! are in upper case, dot segments and empty segments are gone, characters that a path may not hold
+//! unescaped are escaped. A trailing slash stays. What software behind us could read in two ways is
+//! refused: encoded slashes, backslashes and control characters, and dot segments that hide behind
+//! parameters (`/..;/`, which servlet containers resolve).
+//!
+//! Left out on purpose: any other `;` is an ordinary character of its segment, as in the RFC, and escapes of
+//! reserved characters (`%40`) stay distinct from the characters themselves.
 
 use std::borrow::Cow;
 
@@ -7,18 +16,228 @@ use std::borrow::Cow;
 pub enum PathProblem {
     #[error("does not begin with a slash")]
     NotAbsolute,
-    #[error("contains an encoded slash, backslash or NUL")]
+    #[error("contains an encoded slash, backslash or control character, or a dot segment with parameters")]
     Ambiguous,
     #[error("climbs above the root")]
     AboveRoot,
     #[error("contains a malformed percent sequence")]
     BadEscape,
-    #[error("contains a control character, a space or a backslash")]
+    #[error("contains a control character, a space, a backslash or a fragment")]
     BadCharacter,
 }
 
-/// RFC 3986 section 6.2.2: unreserved characters decoded, escapes in upper case, dot segments and
-/// empty segments removed. Borrows when nothing changes.
-pub fn normalise(_path: &str) -> Result<Cow<'_, str>, PathProblem> {
-    unimplemented!()
+/// The normal form of a path without query. Borrows when nothing changes.
+pub fn normalise(path: &str) -> Result<Cow<'_, str>, PathProblem> {
+    let Some(segments) = path.strip_prefix('/') else { return Err(PathProblem::NotAbsolute) };
+    if is_normal(path.as_bytes()) {
+        return Ok(Cow::Borrowed(path));
+    }
+    let mut out = String::with_capacity(path.len() + 16);
+    let mut segments = segments.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let start = out.len();
+        out.push('/');
+        push_segment(&mut out, segment)?;
+        match &out[start + 1..] {
+            "" | "." => out.truncate(start),
+            ".." => {
+                out.truncate(start);
+                out.truncate(out.rfind('/').ok_or(PathProblem::AboveRoot)?);
+            }
+            plain if hides_dots(plain.as_bytes()) => return Err(PathProblem::Ambiguous),
+            _ => continue,
+        }
+        if segments.peek().is_none() {
+            out.push('/');
+        }
+    }
+    Ok(Cow::Owned(out))
+}
+
+/// Whether a path that begins with a slash is in normal form. May say no to one that is, never yes to one
+/// that is not.
+fn is_normal(path: &[u8]) -> bool {
+    let mut at = 0;
+    while at < path.len() {
+        match CLASSES[path[at] as usize] {
+            Class::Plain => {}
+            Class::Slash => match path.get(at + 1) {
+                Some(b'/') => return false,
+                Some(b'.') if begins_with_dots_only(&path[at + 1..]) => return false,
+                _ => {}
+            },
+            Class::Percent => match path.get(at + 1..at + 3).map(|digits| (digits, escaped(digits))) {
+                Some((digits, Some(byte)))
+                    if !digits.iter().any(u8::is_ascii_lowercase) && !is_unreserved(byte) && !is_refused(byte) =>
+                {
+                    at += 2;
+                }
+                _ => return false,
+            },
+            Class::Other => return false,
+        }
+        at += 1;
+    }
+    true
+}
+
+/// `.`, `..`, and whatever begins like them and could become or hide one of them.
+fn begins_with_dots_only(segment: &[u8]) -> bool {
+    let dots = segment.iter().take(2).take_while(|&&byte| byte == b'.').count();
+    matches!(segment.get(dots), None | Some(b'/' | b';' | b'%'))
+}
+
+/// A segment in normal form that is a dot segment once its parameters are cut off.
+fn hides_dots(segment: &[u8]) -> bool {
+    let rest = segment.strip_prefix(b"..").or_else(|| segment.strip_prefix(b"."));
+    rest.is_some_and(|rest| rest.starts_with(b";") || rest.starts_with(b"%3B"))
+}
+
+fn push_segment(out: &mut String, segment: &str) -> Result<(), PathProblem> {
+    let bytes = segment.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let byte = bytes[at];
+        at += 1;
+        match CLASSES[byte as usize] {
+            Class::Plain => out.push(char::from(byte)),
+            Class::Percent => {
+                let byte = bytes.get(at..at + 2).and_then(escaped).ok_or(PathProblem::BadEscape)?;
+                at += 2;
+                if is_refused(byte) {
+                    return Err(PathProblem::Ambiguous);
+                }
+                if is_unreserved(byte) { out.push(char::from(byte)) } else { push_escape(out, byte) }
+            }
+            Class::Slash | Class::Other if byte <= b' ' || matches!(byte, 0x7f | b'\\' | b'#' | b'?') => {
+                return Err(PathProblem::BadCharacter);
+            }
+            Class::Slash | Class::Other => push_escape(out, byte),
+        }
+    }
+    Ok(())
+}
+
+fn push_escape(out: &mut String, byte: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    out.push('%');
+    out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+    out.push(char::from(DIGITS[usize::from(byte & 15)]));
+}
+
+fn escaped(digits: &[u8]) -> Option<u8> {
+    let digit = |at: usize| char::from(digits[at]).to_digit(16);
+    Some((digit(0)? << 4 | digit(1)?) as u8)
+}
+
+/// Bytes that some software takes for structure once it has decoded them.
+fn is_refused(byte: u8) -> bool {
+    byte < b' ' || matches!(byte, 0x7f | b'/' | b'\\')
+}
+
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+#[derive(Clone, Copy)]
+enum Class {
+    /// May stand in a path as it is.
+    Plain,
+    Slash,
+    Percent,
+    Other,
+}
+
+const CLASSES: [Class; 256] = {
+    let mut classes = [Class::Other; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'/' => Class::Slash,
+            b'%' => Class::Percent,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' => Class::Plain,
+            byte if is_unreserved(byte) => Class::Plain,
+            _ => Class::Other,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_paths_are_borrowed() {
+        for path in ["/", "/a", "/a/", "/a/b.html", "/.well-known/x", "/..a/...", "/a%20b/%C3%A9", "/a;v=1/b@c:d"] {
+            assert!(matches!(normalise(path), Ok(Cow::Borrowed(same)) if same == path), "{path}");
+        }
+    }
+
+    #[test]
+    fn every_spelling_becomes_the_same_path() {
+        for (path, normal) in [
+            ("/%66orbidden", "/forbidden"),
+            ("/x/../forbidden", "/forbidden"),
+            ("//forbidden", "/forbidden"),
+            ("/./forbidden", "/forbidden"),
+            ("/x/%2e%2e/forbidden", "/forbidden"),
+            ("/x/.%2E/forbidden", "/forbidden"),
+            ("/%2e/forbidden", "/forbidden"),
+            ("/forbidden//", "/forbidden/"),
+            ("/forbidden/.", "/forbidden/"),
+            ("/forbidden/x/..", "/forbidden/"),
+            ("/a/..", "/"),
+            ("/.", "/"),
+            ("//", "/"),
+            ("/%7euser", "/~user"),
+            ("/caf%c3%a9", "/caf%C3%A9"),
+            ("/café", "/caf%C3%A9"),
+            ("/a[0]|b", "/a%5B0%5D%7Cb"),
+            ("/%252f", "/%252f"),
+            ("/%2541", "/%2541"),
+            ("/a%2fb/..%20", ""),
+        ] {
+            match normalise(path) {
+                Ok(found) => assert_eq!(found, normal, "{path}"),
+                Err(problem) => assert_eq!((problem, normal), (PathProblem::Ambiguous, ""), "{path}"),
+            }
+        }
+    }
+
+    #[test]
+    fn two_readings_are_refused() {
+        use PathProblem::*;
+        for (path, problem) in [
+            ("", NotAbsolute),
+            ("a/b", NotAbsolute),
+            ("*", NotAbsolute),
+            ("/a%2fb", Ambiguous),
+            ("/a%2Fb", Ambiguous),
+            ("/a%5cb", Ambiguous),
+            ("/a%00", Ambiguous),
+            ("/a%0d%0ab", Ambiguous),
+            ("/a%7f", Ambiguous),
+            ("/x/..;/forbidden", Ambiguous),
+            ("/x/..;a=b/forbidden", Ambiguous),
+            ("/x/.;/forbidden", Ambiguous),
+            ("/x/%2e%2e%3b/forbidden", Ambiguous),
+            ("/..", AboveRoot),
+            ("/a/../../b", AboveRoot),
+            ("/%2e%2e/b", AboveRoot),
+            ("/%", BadEscape),
+            ("/%2", BadEscape),
+            ("/%zz", BadEscape),
+            ("/%+1", BadEscape),
+            ("/a\\b", BadCharacter),
+            ("/a b", BadCharacter),
+            ("/a\tb", BadCharacter),
+            ("/a\0", BadCharacter),
+            ("/a\u{7f}", BadCharacter),
+            ("/a#b", BadCharacter),
+        ] {
+            assert_eq!(normalise(path), Err(problem), "{path:?}");
+        }
+    }
 }

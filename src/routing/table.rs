@@ -31,6 +31,8 @@ pub struct CompiledRoute {
     pub route: Route,
     /// `None` for redirects and fixed responses.
     pub service: Option<ServiceIdx>,
+    /// What a rewrite with `path_regex` replaces.
+    pub(super) rewritten: Option<regex::Regex>,
 }
 
 #[derive(Debug)]
