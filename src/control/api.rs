@@ -145,7 +145,7 @@ pub struct GenerationInfo {
     pub splits: BTreeMap<String, BTreeMap<String, u32>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ConfigStatus {
     pub source: String,
     pub last_reload_successful: bool,

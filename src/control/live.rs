@@ -1,7 +1,7 @@
 //! The one pointer. Everything a request needs hangs off one [`Snapshot`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -40,13 +40,16 @@ impl Snapshot {
     }
 }
 
+/// Filled when its combination is first counted.
+type Slot = std::sync::OnceLock<Arc<Codes>>;
+
 /// Finds the [`Codes`] of a route and version without a lock once they exist.
 #[derive(Debug)]
 pub struct RouteCodes {
     /// By route, then by version; one more slot per route for answers without a version.
-    slots: Box<[Box<[std::sync::OnceLock<Arc<Codes>>]>]>,
+    slots: Box<[Box<[Slot]>]>,
     /// For requests that match no route.
-    unrouted: std::sync::OnceLock<Arc<Codes>>,
+    unrouted: Slot,
     registry: Arc<CodesRegistry>,
 }
 
@@ -58,10 +61,10 @@ impl RouteCodes {
             .iter()
             .map(|route| {
                 let versions = route.service.map_or(0, |service| table.service(service).versions.len());
-                (0..=versions).map(|_| std::sync::OnceLock::new()).collect()
+                (0..=versions).map(|_| Slot::new()).collect()
             })
             .collect();
-        RouteCodes { slots, unrouted: std::sync::OnceLock::new(), registry }
+        RouteCodes { slots, unrouted: Slot::new(), registry }
     }
 
     pub fn codes(&self, generation: &Generation, route: Option<RouteIdx>, version: Option<VersionIdx>) -> &Codes {
@@ -91,6 +94,8 @@ impl RouteCodes {
 #[derive(Debug)]
 pub struct Live {
     current: ArcSwap<Snapshot>,
+    /// Every snapshot that was ever live and is still held by something.
+    alive: Mutex<Vec<Weak<Snapshot>>>,
     epoch: Instant,
     /// Bumped after each store; data threads wait on it to let go of the old snapshot.
     published: tokio::sync::watch::Sender<u64>,
@@ -105,6 +110,7 @@ impl Live {
     pub fn new(first: Arc<Snapshot>, threads: usize) -> Live {
         let number = first.generation.number();
         Live {
+            alive: Mutex::new(vec![Arc::downgrade(&first)]),
             current: ArcSwap::new(first),
             epoch: Instant::now(),
             published: tokio::sync::watch::Sender::new(number),
@@ -136,9 +142,18 @@ impl Live {
     /// The flip: one pointer store. Returns what was live before.
     pub(crate) fn store(&self, next: Arc<Snapshot>) -> Arc<Snapshot> {
         let number = next.generation.number();
+        let weak = Arc::downgrade(&next);
         let before = self.current.swap(next);
         self.published.send_replace(number);
+        let mut alive = self.alive.lock().expect("no holder panics");
+        alive.retain(|snapshot| snapshot.strong_count() > 0);
+        alive.push(weak);
         before
+    }
+
+    /// Generations that something still holds: the live one, and those of requests that run on.
+    pub fn generations_live(&self) -> usize {
+        self.alive.lock().expect("no holder panics").iter().filter(|snapshot| snapshot.strong_count() > 0).count()
     }
 
     /// For data threads: changes after each publish.

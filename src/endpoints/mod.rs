@@ -1,5 +1,18 @@
-//! What is known of endpoints while they run: health, ejection, resolved addresses.
+//! What is known of endpoints while they run: health, ejection, resolved addresses; and which one is next.
 
+pub mod checks;
+pub mod health;
+pub mod hold;
+pub mod outlier;
+pub mod pick;
+mod probe;
+mod resolve;
 pub mod state;
+#[cfg(test)]
+pub(crate) mod testing;
 
+pub use checks::Checks;
+pub use hold::HoldEnd;
+pub use outlier::Passive;
+pub use pick::{Picked, pick};
 pub use state::{EndpointRuntime, Health, Runtime, ServiceCore, ServiceRuntime, VersionCore, VersionRuntime};

@@ -4,9 +4,10 @@
 //! table: an endpoint that a reload does not touch keeps its health, counters and connections because the
 //! new `Runtime` holds the same `Arc`.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
@@ -22,6 +23,9 @@ use crate::sessions::InFlight;
 #[derive(Debug)]
 pub struct Runtime {
     pub services: Box<[Arc<ServiceRuntime>]>,
+    /// Versions of earlier tables that something still holds: if one comes back, what still runs on it
+    /// is its own again, and its drain is called off.
+    gone: Box<[Weak<VersionCore>]>,
 }
 
 #[derive(Debug)]
@@ -59,6 +63,8 @@ pub struct VersionCore {
     pub name: Name,
     pub in_flight: InFlight,
     pub meter: Meter,
+    /// Whose turn it is among the endpoints, per data thread: nothing is shared between threads.
+    turns: Box<[CachePadded<AtomicU32>]>,
     /// The `drain.sessions` deadline has passed: pinned clients are no longer sent here. Unset when the
     /// version gets weight again.
     pub pins_ended: AtomicBool,
@@ -89,6 +95,11 @@ pub struct EndpointRuntime {
     pub incarnation: u64,
     /// Resolved addresses; the last good answer. Empty until a name is first resolved.
     pub resolved: ArcSwap<Vec<SocketAddr>>,
+    /// Those of `resolved` that are used now: one that does not answer rests until the next resolution
+    /// or until a check finds it well. Empty only if `resolved` is.
+    serving: ArcSwap<Vec<SocketAddr>>,
+    /// Whether `serving` has any, without loading it.
+    has_address: AtomicBool,
     health: AtomicU8,
     ejected: AtomicBool,
     /// Failures in a row, for ejection.
@@ -100,18 +111,32 @@ pub struct EndpointRuntime {
 
 impl Runtime {
     /// The runtime of `table`, taking over from `previous` whatever has the same identity: services by
-    /// name, versions by service and name, endpoints by service, version and address. An endpoint whose
+    /// name, versions by service and name (also one that was gone for a while, if something still runs
+    /// on it), endpoints by service, version and address. An endpoint whose
     /// check changed keeps its verdict until the new check speaks.
     pub fn build(table: &Table, previous: Option<&Runtime>, threads: usize) -> Runtime {
-        let services = table
-            .services
+        Runtime::of(&table.services, previous, threads)
+    }
+
+    #[cfg(test)]
+    pub(super) fn with(services: Box<[Arc<ServiceRuntime>]>) -> Runtime {
+        Runtime { services, gone: Box::default() }
+    }
+
+    pub(super) fn of(services: &[CompiledService], previous: Option<&Runtime>, threads: usize) -> Runtime {
+        let gone_before: Vec<Arc<VersionCore>> =
+            previous.map_or(Vec::new(), |previous| previous.gone.iter().filter_map(Weak::upgrade).collect());
+        let services: Box<[_]> = services
             .iter()
             .map(|compiled| {
                 let before = previous.and_then(|previous| previous.named(&compiled.name));
-                Arc::new(ServiceRuntime::build(compiled, before, threads))
+                Arc::new(ServiceRuntime::build(compiled, before, &gone_before, threads))
             })
             .collect();
-        Runtime { services }
+        let here: HashSet<u32> = services.iter().flat_map(|service| service.cores()).map(|core| core.slot).collect();
+        let there = previous.into_iter().flat_map(|previous| &previous.services).flat_map(|service| service.cores());
+        let gone = there.chain(&gone_before).filter(|core| !here.contains(&core.slot)).map(Arc::downgrade).collect();
+        Runtime { services, gone }
     }
 
     pub fn named(&self, name: &str) -> Option<&Arc<ServiceRuntime>> {
@@ -129,7 +154,12 @@ impl Runtime {
 }
 
 impl ServiceRuntime {
-    fn build(compiled: &CompiledService, before: Option<&Arc<ServiceRuntime>>, threads: usize) -> ServiceRuntime {
+    fn build(
+        compiled: &CompiledService,
+        before: Option<&Arc<ServiceRuntime>>,
+        gone: &[Arc<VersionCore>],
+        threads: usize,
+    ) -> ServiceRuntime {
         let checked = compiled.service.health.is_some();
         let versions = compiled
             .service
@@ -137,8 +167,10 @@ impl ServiceRuntime {
             .iter()
             .map(|(name, version)| {
                 let before = before.and_then(|before| before.version_named(name));
-                let core = match before {
-                    Some(before) => before.core.clone(),
+                // The youngest of those that are gone comes first.
+                let came_back = || gone.iter().find(|core| core.service == compiled.name && core.name == *name);
+                let core = match before.map(|before| &before.core).or_else(came_back) {
+                    Some(core) => core.clone(),
                     None => Arc::new(VersionCore::new(compiled.name.clone(), name.clone(), threads)),
                 };
                 let endpoints = version
@@ -170,13 +202,17 @@ impl ServiceRuntime {
         Some(&self.versions[at])
     }
 
+    fn cores(&self) -> impl Iterator<Item = &Arc<VersionCore>> {
+        self.versions.iter().map(|version| &version.core)
+    }
+
     pub fn version(&self, idx: VersionIdx) -> &Arc<VersionRuntime> {
         &self.versions[idx.0 as usize]
     }
 }
 
 impl VersionCore {
-    fn new(service: Name, name: Name, threads: usize) -> VersionCore {
+    pub(super) fn new(service: Name, name: Name, threads: usize) -> VersionCore {
         static NEXT_SLOT: AtomicU32 = AtomicU32::new(1);
         VersionCore {
             slot: NEXT_SLOT.fetch_add(1, Ordering::Relaxed),
@@ -184,8 +220,20 @@ impl VersionCore {
             name,
             in_flight: InFlight::new(threads),
             meter: Meter::new(threads),
+            // Different beginnings, so that the first requests of all threads do not meet.
+            turns: (0..threads).map(|thread| CachePadded::new(AtomicU32::new(thread as u32))).collect(),
             pins_ended: AtomicBool::new(false),
         }
+    }
+}
+
+impl VersionCore {
+    /// The next number of this data thread's own count.
+    pub(super) fn turn(&self, thread: Thread) -> usize {
+        let turn = &self.turns[thread.0 as usize];
+        let now = turn.load(Ordering::Relaxed);
+        turn.store(now.wrapping_add(1), Ordering::Relaxed);
+        now as usize
     }
 }
 
@@ -194,13 +242,23 @@ impl VersionRuntime {
         self.endpoints.iter().find(|endpoint| endpoint.address == *address)
     }
 
+    /// How many addresses there are to try, all endpoints together.
+    pub fn addresses(&self) -> usize {
+        self.endpoints.iter().map(|endpoint| endpoint.addresses()).sum()
+    }
+
     pub fn has_ready(&self) -> bool {
         self.endpoints.iter().any(|endpoint| endpoint.is_ready())
     }
 }
 
 impl EndpointRuntime {
-    fn new(version: &VersionCore, address: EndpointAddress, checked: bool, threads: usize) -> EndpointRuntime {
+    pub(super) fn new(
+        version: &VersionCore,
+        address: EndpointAddress,
+        checked: bool,
+        threads: usize,
+    ) -> EndpointRuntime {
         static NEXT_INCARNATION: AtomicU64 = AtomicU64::new(1);
         let resolved = match &address {
             EndpointAddress::Ip(at) => vec![*at],
@@ -212,6 +270,8 @@ impl EndpointRuntime {
             version: version.name.clone(),
             address,
             incarnation: NEXT_INCARNATION.fetch_add(1, Ordering::Relaxed),
+            has_address: AtomicBool::new(!resolved.is_empty()),
+            serving: ArcSwap::from_pointee(resolved.clone()),
             resolved: ArcSwap::from_pointee(resolved),
             health: AtomicU8::new(health as u8),
             ejected: AtomicBool::new(false),
@@ -223,7 +283,7 @@ impl EndpointRuntime {
 
     /// A check was added or taken away: an unchecked endpoint becomes unknown only if it never had a
     /// verdict, so that adding a check to a running service does not take its traffic away.
-    fn check_is(&self, configured: bool) {
+    pub(super) fn check_is(&self, configured: bool) {
         match (configured, self.health()) {
             (true, Health::Unchecked) => self.set_health(Health::Healthy),
             (false, Health::Unknown | Health::Healthy | Health::Failing | Health::Down) => {
@@ -262,7 +322,64 @@ impl EndpointRuntime {
     }
 
     pub fn is_resolved(&self) -> bool {
-        !self.resolved.load().is_empty()
+        self.has_address.load(Ordering::Relaxed)
+    }
+
+    /// A new answer of the resolver. Every address is used again, rested or not.
+    pub fn set_resolved(&self, addresses: Vec<SocketAddr>) {
+        self.serving.store(Arc::new(addresses.clone()));
+        self.has_address.store(!addresses.is_empty(), Ordering::Relaxed);
+        self.resolved.store(Arc::new(addresses));
+    }
+
+    /// Of several addresses of a name, uses only those in `well`; all of them if none is.
+    pub(super) fn set_serving(&self, well: Vec<SocketAddr>) {
+        if well.is_empty() {
+            self.serving.store(self.resolved.load_full());
+        } else if **self.serving.load() != well {
+            self.serving.store(Arc::new(well));
+        }
+    }
+
+    /// A connection to `address` could not be made: if the name has others, it rests until the name is
+    /// resolved again or a check finds it well.
+    pub fn rest(&self, address: SocketAddr) {
+        match &self.address {
+            EndpointAddress::Ip(_) => {}
+            EndpointAddress::Name { .. } => {
+                let others: Vec<_> = self.serving.load().iter().copied().filter(|other| *other != address).collect();
+                if !others.is_empty() {
+                    self.serving.store(Arc::new(others));
+                }
+            }
+        }
+    }
+
+    /// One of the addresses in use, the `turn`th of an endless round.
+    pub(super) fn address_at(&self, turn: usize) -> Option<SocketAddr> {
+        match &self.address {
+            EndpointAddress::Ip(address) => Some(*address),
+            EndpointAddress::Name { .. } => {
+                let serving = self.serving.load();
+                serving.get(turn.checked_rem(serving.len())?).copied()
+            }
+        }
+    }
+
+    /// How many addresses a request may try here.
+    pub(super) fn addresses(&self) -> usize {
+        match &self.address {
+            EndpointAddress::Ip(_) => 1,
+            EndpointAddress::Name { .. } => self.serving.load().len(),
+        }
+    }
+
+    /// The address as written in the configuration, also the default Host of its checks.
+    pub fn authority(&self) -> String {
+        match &self.address {
+            EndpointAddress::Ip(address) => address.to_string(),
+            EndpointAddress::Name { host, port } => format!("{host}:{port}"),
+        }
     }
 
     pub fn begin(&self, thread: Thread) {
@@ -278,3 +395,7 @@ impl EndpointRuntime {
         self.in_flight.iter().map(|line| line.load(Ordering::Acquire)).sum()
     }
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

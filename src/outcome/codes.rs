@@ -84,13 +84,48 @@ impl CodesRegistry {
         all.iter().map(|(key, codes)| (key.clone(), codes.clone())).collect()
     }
 
-    /// Forgets counters whose service and version are gone; returns what was forgotten.
-    pub fn retire(&self, keep: impl Fn(&CodesKey) -> bool) -> Vec<CodesKey> {
+    /// Forgets the counters that `keep` refuses and that no table in use counts with.
+    pub fn retire(&self, keep: impl Fn(&CodesKey) -> bool) {
         let mut all = self.all.lock().expect("no holder panics");
-        let gone: Vec<CodesKey> = all.keys().filter(|key| !keep(key)).cloned().collect();
-        for key in &gone {
-            all.remove(key);
+        // Under the lock nobody new can get hold of a counter that only the registry holds.
+        all.retain(|key, codes| keep(key) || Arc::strong_count(codes) > 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(route: &str) -> CodesKey {
+        CodesKey { route: route.into(), service: "shop".into(), version: "v1".into() }
+    }
+
+    #[test]
+    fn a_code_is_counted_by_itself_or_by_its_class() {
+        let registry = CodesRegistry::new(2);
+        let codes = registry.get(key("web"));
+        for (thread, status) in [(0, 200), (1, 200), (0, 418), (1, 299), (0, 999), (0, 0), (1, 101)] {
+            codes.count(Thread(thread), status);
         }
-        gone
+        let seen: Vec<_> = codes.seen().into_iter().map(|(code, count)| format!("{code}:{count}")).collect();
+        assert_eq!(seen, ["101:1", "200:2", "1xx:1", "2xx:1", "4xx:1", "5xx:1"]);
+    }
+
+    #[test]
+    fn the_codes_are_in_order() {
+        assert!(CODES.is_sorted(), "they are searched by halving");
+    }
+
+    #[test]
+    fn one_combination_has_one_counter_and_is_forgotten_only_when_nobody_counts_with_it() {
+        let registry = CodesRegistry::new(1);
+        let held = registry.get(key("web"));
+        assert!(Arc::ptr_eq(&held, &registry.get(key("web"))));
+        registry.get(key("old"));
+        registry.retire(|_| true);
+        assert_eq!(registry.snapshot().len(), 2);
+        registry.retire(|_| false);
+        let left: Vec<_> = registry.snapshot().into_iter().map(|(key, _)| key.route).collect();
+        assert_eq!(left, ["web".into()]);
     }
 }

@@ -42,6 +42,26 @@ impl ErrorClass {
     }
 }
 
+/// Why a request was sent once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum RetryReason {
+    /// No connection could be made, so nothing was sent.
+    Connect = 0,
+    /// A pooled connection turned out to be closed before any response byte.
+    ReusedStale = 1,
+}
+
+impl RetryReason {
+    pub const ALL: [RetryReason; 2] = [Self::Connect, Self::ReusedStale];
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::ReusedStale => "reused_stale",
+        }
+    }
+}
+
 /// Upper bounds of the duration histogram, in seconds; one more bucket takes the rest.
 pub const DURATION_BOUNDS: [f64; 16] =
     [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
@@ -54,7 +74,7 @@ const BOUNDS_US: [u64; 16] = [
 #[derive(Debug, Default)]
 struct Line {
     errors: [AtomicU64; 6],
-    retries: AtomicU64,
+    retries: [AtomicU64; 2],
     buckets: [AtomicU64; 17],
     micros: [AtomicU64; 17],
 }
@@ -88,16 +108,21 @@ impl Meter {
         self.lines[thread.0 as usize].errors[class as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Tried another endpoint, or another address: no connection could be made.
     pub fn retried(&self, thread: Thread) {
-        self.lines[thread.0 as usize].retries.fetch_add(1, Ordering::Relaxed);
+        self.retried_for(thread, RetryReason::Connect);
+    }
+
+    pub fn retried_for(&self, thread: Thread, reason: RetryReason) {
+        self.lines[thread.0 as usize].retries[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn errors(&self, class: ErrorClass) -> u64 {
         self.lines.iter().map(|line| line.errors[class as usize].load(Ordering::Relaxed)).sum()
     }
 
-    pub fn retries(&self) -> u64 {
-        self.lines.iter().map(|line| line.retries.load(Ordering::Relaxed)).sum()
+    pub fn retries(&self, reason: RetryReason) -> u64 {
+        self.lines.iter().map(|line| line.retries[reason as usize].load(Ordering::Relaxed)).sum()
     }
 
     pub fn durations(&self) -> Durations {
@@ -109,5 +134,48 @@ impl Meter {
             }
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_falls_into_the_first_bucket_that_reaches_it() {
+        let meter = Meter::new(2);
+        let buckets = [(0, 0), (500, 0), (501, 1), (1000, 1), (9_999, 6), (60_000_000, 15), (60_000_001, 16)];
+        for (nth, (micros, bucket)) in buckets.into_iter().enumerate() {
+            let before = meter.durations().counts[bucket];
+            meter.answered(Thread(nth as u16 % 2), Duration::from_micros(micros));
+            assert_eq!(meter.durations().counts[bucket], before + 1, "{micros} us");
+        }
+        let all = meter.durations();
+        let sum: u64 = buckets.iter().map(|(micros, _)| micros).sum();
+        assert_eq!((all.counts.iter().sum::<u64>(), all.micros.iter().sum::<u64>()), (7, sum));
+    }
+
+    #[test]
+    fn bounds_in_seconds_and_microseconds_agree() {
+        for (seconds, micros) in DURATION_BOUNDS.iter().zip(BOUNDS_US) {
+            assert_eq!((seconds * 1e6).round() as u64, micros);
+        }
+    }
+
+    #[test]
+    fn a_failure_moves_exactly_one_class() {
+        let meter = Meter::new(2);
+        for class in ErrorClass::ALL {
+            let before = ErrorClass::ALL.map(|class| meter.errors(class));
+            meter.failed(Thread(1), class);
+            let moved: Vec<_> =
+                ErrorClass::ALL.into_iter().zip(before).filter(|(c, b)| meter.errors(*c) != *b).collect();
+            assert_eq!(moved.len(), 1, "{}", class.as_str());
+            assert_eq!(moved[0].0, class);
+        }
+        meter.retried(Thread(0));
+        assert_eq!(RetryReason::ALL.map(|reason| meter.retries(reason)), [1, 0]);
+        meter.retried_for(Thread(1), RetryReason::ReusedStale);
+        assert_eq!(RetryReason::ALL.map(|reason| meter.retries(reason)), [1, 1]);
     }
 }

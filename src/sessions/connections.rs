@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use atomic_waker::AtomicWaker;
 use slab::Slab;
 use tokio::sync::Notify;
 
@@ -35,6 +36,12 @@ impl Exchange {
 
     pub fn slot(self) -> u32 {
         (self.0 >> (KIND_BITS + COUNT_BITS)) as u32
+    }
+
+    /// The same exchange, perhaps of another kind by now.
+    pub fn is(self, other: Exchange) -> bool {
+        const WITHOUT_KIND: u64 = !(((1 << KIND_BITS) - 1) << COUNT_BITS);
+        (self.0 ^ other.0) & WITHOUT_KIND == 0
     }
 
     pub fn kind(self) -> Kind {
@@ -68,7 +75,9 @@ pub struct Connection {
     cut: AtomicU64,
     cut_how: AtomicU8,
     /// Wakes the connection's task to look at `cut` and at the phase of its thread.
-    wake: Notify,
+    wake: AtomicWaker,
+    /// When the connection's task wants to be woken for a deadline, on the clock of `began_ms`; 0: never.
+    deadline_ms: AtomicU64,
 }
 
 impl Connection {
@@ -80,7 +89,8 @@ impl Connection {
             began_ms: AtomicU64::new(0),
             cut: AtomicU64::new(0),
             cut_how: AtomicU8::new(0),
-            wake: Notify::new(),
+            wake: AtomicWaker::new(),
+            deadline_ms: AtomicU64::new(0),
         }
     }
 
@@ -116,7 +126,7 @@ impl Connection {
     pub fn cut(&self, exchange: Exchange, how: Cut) {
         self.cut_how.store(how as u8, Ordering::Relaxed);
         self.cut.store(exchange.0, Ordering::Release);
-        self.wake.notify_one();
+        self.wake.wake();
     }
 
     /// By the connection's own task: whether the current exchange is to end now.
@@ -133,11 +143,23 @@ impl Connection {
     }
 
     pub fn wake(&self) {
-        self.wake.notify_one();
+        self.wake.wake();
     }
 
-    pub async fn woken(&self) {
-        self.wake.notified().await;
+    /// By the connection's own task, in each poll before it looks at anything: who to wake.
+    pub fn register(&self, waker: &std::task::Waker) {
+        self.wake.register(waker);
+    }
+
+    /// By the connection's own task: when it wants to be woken; 0: never.
+    pub fn wake_at(&self, deadline_ms: u64) {
+        self.deadline_ms.store(deadline_ms, Ordering::Relaxed);
+    }
+
+    /// By the sweep of the connection's thread.
+    pub fn is_due(&self, now_ms: u64) -> bool {
+        let deadline = self.deadline_ms.load(Ordering::Relaxed);
+        deadline != 0 && deadline <= now_ms
     }
 }
 
@@ -153,6 +175,8 @@ pub struct Running {
 #[derive(Debug)]
 pub struct Connections {
     threads: Box<[Mutex<Slab<Arc<Connection>>>]>,
+    /// Told whenever a connection is off the list.
+    closed: Notify,
 }
 
 /// Takes a connection off the list when dropped.
@@ -166,12 +190,13 @@ pub struct Listed {
 impl Drop for Listed {
     fn drop(&mut self) {
         self.connections.list(self.connection.thread).remove(self.key);
+        self.connections.closed.notify_waiters();
     }
 }
 
 impl Connections {
     pub fn new(threads: usize) -> Arc<Connections> {
-        Arc::new(Connections { threads: (0..threads).map(|_| Mutex::default()).collect() })
+        Arc::new(Connections { threads: (0..threads).map(|_| Mutex::default()).collect(), closed: Notify::new() })
     }
 
     pub fn add(self: &Arc<Self>, connection: Arc<Connection>) -> Listed {
@@ -199,6 +224,28 @@ impl Connections {
             list.iter().filter(|(_, connection)| &*connection.listener == listener).count()
         };
         (0..self.threads.len()).map(on).sum()
+    }
+
+    /// Wakes the connections of one data thread whose deadline has passed.
+    pub fn sweep(&self, thread: Thread, now_ms: u64) {
+        for (_, connection) in self.list(thread).iter() {
+            if connection.is_due(now_ms) {
+                connection.wake();
+            }
+        }
+    }
+
+    /// Resolves when no connection is open.
+    pub async fn all_closed(&self) {
+        loop {
+            let closed = self.closed.notified();
+            tokio::pin!(closed);
+            closed.as_mut().enable();
+            if self.open() == 0 {
+                return;
+            }
+            closed.await;
+        }
     }
 
     /// Wakes every connection, so that idle ones notice a shutdown.
@@ -234,5 +281,82 @@ pub fn spread(nth: usize, count: usize, window: Duration) -> Duration {
     match u32::try_from(count) {
         Ok(count) if count > 1 => window * (nth as u32) / count,
         _ => Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(connections: &Arc<Connections>, thread: u16) -> Listed {
+        connections.add(Arc::new(Connection::new(Thread(thread), "web".into())))
+    }
+
+    #[test]
+    fn an_order_to_cut_hurts_only_the_exchange_it_names() {
+        let connections = Connections::new(1);
+        let listed = connection(&connections, 0);
+        let connection = &listed.connection;
+        connection.begin(7, 0);
+        let seen = connection.current();
+        assert_eq!((seen.slot(), seen.kind()), (7, Kind::Http));
+        connection.end();
+        connection.begin(7, 1);
+        connection.cut(seen, Cut::DrainDeadline);
+        assert_eq!(connection.is_cut(), None, "the next one on the same connection");
+        connection.cut(connection.current(), Cut::Shutdown);
+        assert_eq!(connection.is_cut(), Some(Cut::Shutdown));
+        connection.end();
+        assert_eq!(connection.is_cut(), None);
+    }
+
+    #[test]
+    fn an_exchange_stays_itself_when_it_becomes_a_stream() {
+        let connections = Connections::new(1);
+        let listed = connection(&connections, 0);
+        listed.connection.begin(7, 0);
+        let before = listed.connection.current();
+        listed.connection.becomes(Kind::WebSocket);
+        let after = listed.connection.current();
+        assert_eq!(after.kind(), Kind::WebSocket);
+        assert!(before != after && before.is(after));
+        listed.connection.end();
+        listed.connection.begin(7, 0);
+        assert!(!before.is(listed.connection.current()));
+    }
+
+    #[test]
+    fn what_runs_is_found_by_version() {
+        let connections = Connections::new(2);
+        let all: Vec<_> = (0..6).map(|nth| connection(&connections, nth % 2)).collect();
+        for (listed, slot) in all.iter().zip([1, 2, 1, 2]) {
+            listed.connection.begin(slot, 0);
+        }
+        assert_eq!(connections.running_on(1).len(), 2);
+        assert_eq!((connections.running().len(), connections.open(), connections.open_on("web")), (4, 6, 6));
+        assert_eq!(connections.open_on("tls"), 0);
+    }
+
+    #[tokio::test]
+    async fn the_last_connection_to_close_is_not_missed() {
+        let connections = Connections::new(1);
+        let all: Vec<_> = (0..3).map(|_| connection(&connections, 0)).collect();
+        let closed = tokio::spawn({
+            let connections = connections.clone();
+            async move { connections.all_closed().await }
+        });
+        for listed in all {
+            assert!(!closed.is_finished());
+            drop(listed);
+            tokio::task::yield_now().await;
+        }
+        closed.await.expect("no panic");
+    }
+
+    #[test]
+    fn streams_end_evenly_over_the_window() {
+        let window = Duration::from_secs(30);
+        assert_eq!(spread(0, 1, window), Duration::ZERO);
+        assert_eq!([0, 1, 2].map(|nth| spread(nth, 3, window).as_secs()), [0, 10, 20]);
     }
 }

@@ -1,8 +1,11 @@
 //! What is in flight, by version and kind, and how it comes to an end.
 
 pub mod connections;
+pub mod drain;
+mod draining;
 pub mod in_flight;
 pub mod kind;
 
+pub use drain::Drainer;
 pub use in_flight::InFlight;
 pub use kind::Kind;

@@ -30,7 +30,7 @@ pub const SPLIT_REALISED_SHARE: &str = "switchback_split_realised_share";
 pub const ENDPOINT_HEALTHY: &str = "switchback_endpoint_healthy";
 /// Histogram, seconds: from trigger to pointer store.
 pub const FLIP_SECONDS: &str = "switchback_flip_seconds";
-/// Counter. `service`, `reason`.
+/// Counter. `service`, `reason`: see [`crate::outcome::RetryReason`].
 pub const RETRIES_TOTAL: &str = "switchback_retries_total";
 /// Gauge: exchanges left on a version that lost its place. `service`, `version`, `kind`.
 pub const DRAIN_REMAINING: &str = "switchback_drain_remaining";

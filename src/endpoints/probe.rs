@@ -1,0 +1,185 @@
+//! One active check of one address, over its own connection, never the traffic's.
+//!
+//! The client is as small as the question: one request, the head of the answer, done. It follows no
+//! redirects and reads no body. Whatever is not an HTTP/1 response head within the deadline and the size
+//! cap is a failure.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::health::Seen;
+use crate::config::model::HealthCheck;
+
+/// Bytes of a response head, interim responses included.
+const HEAD_MAX: usize = 16 * 1024;
+
+/// `authority` is the Host unless the check names one. `deadline` bounds all of it, connect included.
+pub async fn probe(check: &HealthCheck, address: SocketAddr, authority: &str, deadline: Duration) -> Seen {
+    let asked = match check {
+        HealthCheck::Tcp => timeout(deadline, connect(address)).await.map(|connected| match connected {
+            Ok(_) => Seen::Pass,
+            Err(silent) => silent,
+        }),
+        HealthCheck::Http { path, host, status } => {
+            let host = host.as_deref().unwrap_or(authority);
+            timeout(deadline, http(address, host, path, status)).await
+        }
+    };
+    asked.unwrap_or_else(|_| Seen::Silent(format!("no answer within {deadline:?}")))
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, Seen> {
+    TcpStream::connect(address).await.map_err(|error| Seen::Silent(format!("connect: {error}")))
+}
+
+async fn http(address: SocketAddr, host: &str, path: &str, wanted: &[RangeInclusive<u16>]) -> Seen {
+    let mut stream = match connect(address).await {
+        Ok(stream) => stream,
+        Err(silent) => return silent,
+    };
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: switchback-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    );
+    if let Err(error) = stream.write_all(request.as_bytes()).await {
+        return Seen::Silent(format!("write: {error}"));
+    }
+    match status_of(&mut stream).await {
+        Err(seen) => seen,
+        Ok(status) if wanted.iter().any(|range| range.contains(&status)) => Seen::Pass,
+        Ok(status) => Seen::Wrong(format!("status {status}")),
+    }
+}
+
+/// The final status; interim ones (100, 103) are passed over.
+async fn status_of(stream: &mut TcpStream) -> Result<u16, Seen> {
+    let mut head = Vec::with_capacity(1024);
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; 100];
+        let mut response = httparse::Response::new(&mut headers);
+        match response.parse(&head) {
+            Ok(httparse::Status::Complete(length)) => match response.code {
+                Some(status @ 200..) => return Ok(status),
+                Some(101) => return Ok(101),
+                Some(100..) => {
+                    head.drain(..length);
+                    continue;
+                }
+                Some(_) | None => return Err(Seen::Wrong("not an HTTP answer: impossible status".into())),
+            },
+            Ok(httparse::Status::Partial) => {}
+            Err(error) => return Err(Seen::Wrong(format!("not an HTTP answer: {error}"))),
+        }
+        if head.len() >= HEAD_MAX {
+            return Err(Seen::Wrong(format!("response head above {HEAD_MAX} bytes")));
+        }
+        match stream.read_buf(&mut head).await {
+            Ok(0) if head.is_empty() => return Err(Seen::Silent("closed without an answer".into())),
+            Ok(0) => return Err(Seen::Wrong("closed in the middle of the response head".into())),
+            Ok(_) => {}
+            Err(error) => return Err(Seen::Silent(format!("read: {error}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Accepts one connection, answers `answer`, closes (or, without `close`, stays open); returns what was asked.
+    async fn origin(answer: &'static [u8], close: bool) -> (SocketAddr, tokio::task::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let task = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                if stream.read_buf(&mut asked).await.expect("readable") == 0 {
+                    break;
+                }
+            }
+            stream.write_all(answer).await.ok();
+            if !close {
+                // Until the other side has had enough.
+                let mut rest = Vec::new();
+                stream.read_to_end(&mut rest).await.ok();
+            }
+            String::from_utf8(asked).expect("text")
+        });
+        (address, task)
+    }
+
+    fn check(host: Option<&str>) -> HealthCheck {
+        HealthCheck::Http {
+            path: "/healthz?deep=1".into(),
+            host: host.map(String::from),
+            status: vec![200..=204, 301..=301],
+        }
+    }
+
+    async fn seen(answer: &'static [u8], close: bool) -> Seen {
+        let (address, origin) = origin(answer, close).await;
+        let seen = probe(&check(None), address, "shop.internal:3000", Duration::from_millis(300)).await;
+        origin.abort();
+        seen
+    }
+
+    #[tokio::test]
+    async fn the_status_decides() {
+        assert_eq!(seen(b"HTTP/1.1 204 No Content\r\n\r\n", true).await, Seen::Pass);
+        assert_eq!(seen(b"HTTP/1.0 301 Moved\r\nLocation: /\r\n\r\n", true).await, Seen::Pass);
+        assert_eq!(seen(b"HTTP/1.1 200 OK\r\n\r\n", false).await, Seen::Pass, "no need to wait for the end");
+        assert_eq!(seen(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", true).await, Seen::Pass);
+        assert_eq!(seen(b"HTTP/1.1 503 No\r\n\r\n", true).await, Seen::Wrong("status 503".into()));
+    }
+
+    #[tokio::test]
+    async fn anything_but_an_answer_is_a_failure() {
+        assert!(
+            matches!(seen(b"SSH-2.0-OpenSSH_9\r\n", true).await, Seen::Wrong(why) if why.starts_with("not an HTTP"))
+        );
+        assert!(matches!(seen(b"HTTP/1.1 200 OK\r\nX", true).await, Seen::Wrong(why) if why.contains("middle")));
+        assert!(matches!(seen(b"", false).await, Seen::Silent(why) if why.starts_with("no answer within")));
+        assert!(matches!(seen(b"", true).await, Seen::Silent(_)));
+        static LONG: [u8; 20_000] = {
+            let mut long = [b'a'; 20_000];
+            let head = b"HTTP/1.1 200 OK\r\nX: ";
+            let mut at = 0;
+            while at < head.len() {
+                long[at] = head[at];
+                at += 1;
+            }
+            long
+        };
+        assert!(matches!(seen(&LONG, false).await, Seen::Wrong(why) if why.contains("above")));
+    }
+
+    #[tokio::test]
+    async fn it_says_who_it_is_and_whom_it_wants() {
+        for (host, wanted) in [(None, "shop.internal:3000"), (Some("health.test"), "health.test")] {
+            let (address, origin) = origin(b"HTTP/1.1 200 OK\r\n\r\n", true).await;
+            let seen = probe(&check(host), address, "shop.internal:3000", Duration::from_secs(5)).await;
+            assert_eq!(seen, Seen::Pass);
+            let asked = origin.await.expect("no panic");
+            assert!(asked.starts_with("GET /healthz?deep=1 HTTP/1.1\r\n"), "{asked}");
+            assert!(asked.contains(&format!("\r\nHost: {wanted}\r\n")), "{asked}");
+            assert!(asked.contains("\r\nUser-Agent: switchback-health\r\n"), "{asked}");
+        }
+    }
+
+    #[tokio::test]
+    async fn tcp_asks_for_a_connection_only() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let ask = || probe(&HealthCheck::Tcp, address, "", Duration::from_secs(5));
+        assert_eq!(ask().await, Seen::Pass);
+        drop(listener);
+        assert!(matches!(ask().await, Seen::Silent(why) if why.starts_with("connect:")));
+    }
+}

@@ -1,0 +1,168 @@
+//! Which versions lost their place by a publish, and the drain of each.
+//!
+//! A version has its place while it has weight. When it loses it, what runs on it may finish within the
+//! deadlines that its service has in the generation that took the place away; see [`super::draining`].
+//! When it gets weight again its drain is called off. A version whose place did not change is never
+//! looked at, whatever else a publish changed.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::connections::Connections;
+use super::draining::Draining;
+use crate::config::model::{Drain, Sticky};
+use crate::control::Snapshot;
+use crate::control::api::DrainStatus;
+use crate::control::ports::Drains;
+use crate::endpoints::VersionCore;
+use crate::routing::{Share, VersionIdx};
+use crate::telemetry::{Events, unix_ms};
+
+/// Finished drains are shown for this long.
+const FINISHED_KEPT_MS: u64 = 10 * 60 * 1000;
+/// And no more than this many.
+const FINISHED_MAX: usize = 100;
+
+/// Every drain of the process.
+#[derive(Debug)]
+pub struct Drainer {
+    runtime: Handle,
+    connections: Arc<Connections>,
+    events: Events,
+    entries: Mutex<Vec<Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    drain: Arc<Draining>,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// What a version may get in one generation.
+#[derive(Debug, Clone)]
+struct Place {
+    core: Arc<VersionCore>,
+    share: Share,
+    policy: Drain,
+    /// Clients may be pinned to it by cookie.
+    pinning: bool,
+}
+
+impl Drainer {
+    /// Runs one task per drain on `runtime`.
+    pub fn start(runtime: Handle, connections: Arc<Connections>, events: Events) -> Arc<Drainer> {
+        Arc::new(Drainer { runtime, connections, events, entries: Mutex::default() })
+    }
+
+    /// Once, with the first generation: a version that starts as draining has its deadlines too.
+    pub fn boot(&self, first: &Arc<Snapshot>) {
+        self.moved(&[], &places(first, |_| true));
+    }
+
+    fn moved(&self, before: &[Place], now: &[Place]) {
+        let mut entries = self.entries.lock().expect("no holder panics");
+        for place in now {
+            let was = before.iter().find(|was| was.core.slot == place.core.slot).map_or(Share::Off, |was| was.share);
+            match (was, place.share) {
+                (_, Share::Weight(_)) => {
+                    place.core.pins_ended.store(false, std::sync::atomic::Ordering::Release);
+                    entries.retain(|entry| entry.drain.slot() != place.core.slot);
+                }
+                (Share::Weight(_), Share::Draining | Share::Off) | (Share::Off, Share::Draining) => {
+                    self.begin(&mut entries, place);
+                }
+                (Share::Draining, Share::Off) => self.pins_end(&mut entries, place),
+                (Share::Draining, Share::Draining) | (Share::Off, Share::Off) => {}
+            }
+        }
+        for was in before {
+            if now.iter().any(|place| place.core.slot == was.core.slot) {
+                continue;
+            }
+            let gone = Place { share: Share::Off, ..was.clone() };
+            match was.share {
+                Share::Weight(_) => self.begin(&mut entries, &gone),
+                Share::Draining => self.pins_end(&mut entries, &gone),
+                Share::Off => {}
+            }
+        }
+        forget_old(&mut entries);
+    }
+
+    fn begin(&self, entries: &mut Vec<Entry>, place: &Place) {
+        entries.retain(|entry| entry.drain.slot() != place.core.slot);
+        place.core.pins_ended.store(false, std::sync::atomic::Ordering::Release);
+        let pinned = matches!(place.share, Share::Draining) && place.pinning;
+        let drain = Arc::new(Draining::new(place.core.clone(), place.policy.clone(), pinned));
+        let task = drain.clone().run(self.connections.clone(), self.events.clone());
+        entries.push(Entry { drain, _task: AbortOnDropHandle::new(self.runtime.spawn(task)) });
+    }
+
+    /// From draining to off: what runs keeps its deadlines, pinned clients come no more.
+    fn pins_end(&self, entries: &mut Vec<Entry>, place: &Place) {
+        match entries.iter().find(|entry| entry.drain.slot() == place.core.slot) {
+            Some(entry) => entry.drain.end_pins(),
+            None => self.begin(entries, place),
+        }
+    }
+}
+
+impl Drains for Drainer {
+    fn published(&self, before: &Arc<Snapshot>, now: &Arc<Snapshot>) {
+        if Arc::ptr_eq(before, now) {
+            return;
+        }
+        let (before, now) = if Arc::ptr_eq(&before.generation.table, &now.generation.table) {
+            // Only splits can differ, and most do not.
+            let changed =
+                |service: usize| !Arc::ptr_eq(&before.generation.splits[service], &now.generation.splits[service]);
+            (places(before, changed), places(now, changed))
+        } else {
+            (places(before, |_| true), places(now, |_| true))
+        };
+        self.moved(&before, &now);
+    }
+
+    fn status(&self) -> Vec<DrainStatus> {
+        let mut entries = self.entries.lock().expect("no holder panics");
+        forget_old(&mut entries);
+        entries.iter().map(|entry| entry.drain.status()).collect()
+    }
+}
+
+/// Every version of the services that are `wanted`.
+fn places(snapshot: &Snapshot, wanted: impl Fn(usize) -> bool) -> Vec<Place> {
+    let generation = &snapshot.generation;
+    let mut places = Vec::new();
+    for (at, service) in snapshot.runtime.services.iter().enumerate().filter(|(at, _)| wanted(*at)) {
+        let compiled = &generation.table.services[at];
+        let pinning = matches!(compiled.service.sticky, Some(Sticky::Cookie { .. }));
+        for (version, runtime) in service.versions.iter().enumerate() {
+            places.push(Place {
+                core: runtime.core.clone(),
+                share: generation.splits[at].share(VersionIdx(version as u16)),
+                policy: compiled.service.drain.clone(),
+                pinning,
+            });
+        }
+    }
+    places
+}
+
+fn forget_old(entries: &mut Vec<Entry>) {
+    let now = unix_ms();
+    entries.retain(|entry| entry.drain.finished_at().is_none_or(|at| now < at + FINISHED_KEPT_MS));
+    let mut surplus = entries.iter().filter(|entry| entry.drain.finished_at().is_some()).count();
+    // They are in the order in which they began: the oldest go.
+    entries.retain(|entry| {
+        let goes = surplus > FINISHED_MAX && entry.drain.finished_at().is_some();
+        surplus -= usize::from(goes);
+        !goes
+    });
+}
+
+#[cfg(test)]
+#[path = "drain_tests.rs"]
+mod tests;

@@ -1,0 +1,298 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::endpoints::testing;
+use crate::outcome::CodesRegistry;
+use crate::routing::Thread;
+use crate::sessions::Kind;
+use crate::sessions::connections::{Connection, Cut, Listed};
+
+const THREAD: Thread = Thread(0);
+
+struct World {
+    drainer: Arc<Drainer>,
+    connections: Arc<Connections>,
+    events: Events,
+    start: Instant,
+}
+
+fn world() -> World {
+    let (connections, events) = (Connections::new(1), Events::default());
+    let drainer = Drainer::start(Handle::current(), connections.clone(), events.clone());
+    World { drainer, connections, events, start: Instant::now() }
+}
+
+fn core() -> Arc<VersionCore> {
+    testing::version(&[], 1).core.clone()
+}
+
+/// requests 30 s, streams 100 s, sessions 200 s, spread 10 s.
+fn place(core: &Arc<VersionCore>, share: Share, pinning: bool) -> Place {
+    let policy = Drain {
+        requests: Duration::from_secs(30),
+        streams: Duration::from_secs(100),
+        sessions: Duration::from_secs(200),
+        reconnect_spread: Duration::from_secs(10),
+    };
+    Place { core: core.clone(), share, policy, pinning }
+}
+
+/// A client with one exchange, which it ends when it is cut or told to.
+struct Client {
+    listed: Arc<Listed>,
+    core: Arc<VersionCore>,
+    /// Seconds after the start at which it was cut; `u64::MAX` if it was not.
+    cut_at: Arc<AtomicU64>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl World {
+    async fn client(&self, core: &Arc<VersionCore>, kind: Kind) -> Client {
+        let listed = Arc::new(self.connections.add(Arc::new(Connection::new(THREAD, "web".into()))));
+        core.in_flight.begin(THREAD, Kind::Http);
+        listed.connection.begin(core.slot, 0);
+        core.in_flight.becomes(THREAD, Kind::Http, kind);
+        listed.connection.becomes(kind);
+        let cut_at = Arc::new(AtomicU64::new(u64::MAX));
+        let task = tokio::spawn({
+            let (listed, core, cut_at, start) = (listed.clone(), core.clone(), cut_at.clone(), self.start);
+            async move {
+                let cut = std::future::poll_fn(|context| {
+                    listed.connection.register(context.waker());
+                    listed.connection.is_cut().map_or(Poll::Pending, Poll::Ready)
+                });
+                assert_eq!(cut.await, Cut::DrainDeadline);
+                cut_at.store(start.elapsed().as_secs(), Ordering::Relaxed);
+                listed.connection.end();
+                core.in_flight.end(THREAD, kind);
+            }
+        });
+        Client { listed, core: core.clone(), cut_at, _task: AbortOnDropHandle::new(task) }
+    }
+
+    fn loses(&self, core: &Arc<VersionCore>, to: Share, pinning: bool) {
+        self.drainer.moved(&[place(core, Share::Weight(1), pinning)], &[place(core, to, pinning)]);
+    }
+
+    /// Waits until the (only) drain is finished; seconds after the start.
+    async fn finished(&self) -> u64 {
+        let (_, mut news) = self.events.subscribe(0);
+        while !self.status().finished {
+            news.recv().await.expect("an event");
+        }
+        self.start.elapsed().as_secs()
+    }
+
+    fn status(&self) -> DrainStatus {
+        self.drainer.status().pop().expect("a drain")
+    }
+
+    async fn at(&self, secs: u64) {
+        tokio::time::sleep_until(self.start + Duration::from_secs(secs)).await;
+    }
+}
+
+impl Client {
+    fn ends(&self) {
+        let kind = self.listed.connection.current().kind();
+        self.listed.connection.end();
+        self.core.in_flight.end(THREAD, kind);
+    }
+
+    fn cut_at(&self) -> u64 {
+        self.cut_at.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_nothing_in_flight_a_drain_finishes_at_once() {
+    let world = world();
+    world.loses(&core(), Share::Draining, false);
+    assert_eq!(world.finished().await, 0);
+    assert_eq!(world.status().cut, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i11_a_drain_ends_exactly_when_the_last_exchange_ends() {
+    let (world, core) = (world(), core());
+    let (first, last) = (world.client(&core, Kind::Http).await, world.client(&core, Kind::WebSocket).await);
+    world.loses(&core, Share::Off, false);
+    world.at(7).await;
+    first.ends();
+    world.at(20).await;
+    assert!(!world.status().finished);
+    assert_eq!(world.status().remaining[&Kind::WebSocket], 1);
+    last.ends();
+    let before = Instant::now();
+    world.finished().await;
+    assert_eq!(before.elapsed(), Duration::ZERO);
+    assert_eq!((world.status().cut, first.cut_at(), last.cut_at()), (0, u64::MAX, u64::MAX));
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_its_deadline_each_kind_is_cut_and_streams_are_spread() {
+    let (world, core, other) = (world(), core(), core());
+    let request = world.client(&core, Kind::Http).await;
+    let mut streams = Vec::new();
+    for nth in 0..10 {
+        streams.push(world.client(&core, if nth % 2 == 0 { Kind::Sse } else { Kind::WebSocket }).await);
+    }
+    let bystander = world.client(&other, Kind::Http).await;
+    world.loses(&core, Share::Draining, false);
+    assert_eq!(world.finished().await, 109);
+    assert_eq!(request.cut_at(), 30);
+    let mut cuts: Vec<u64> = streams.iter().map(Client::cut_at).collect();
+    cuts.sort_unstable();
+    assert_eq!(cuts, (100..110).collect::<Vec<_>>());
+    assert_eq!(world.status().cut, 11);
+    assert_eq!(bystander.cut_at(), u64::MAX, "another version is not touched");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_gets_weight_again_is_not_drained_any_more() {
+    let (world, core) = (world(), core());
+    let request = world.client(&core, Kind::Http).await;
+    world.loses(&core, Share::Draining, true);
+    world.at(10).await;
+    world.drainer.moved(&[place(&core, Share::Draining, true)], &[place(&core, Share::Weight(5), true)]);
+    world.at(1000).await;
+    assert_eq!((request.cut_at(), world.drainer.status().len()), (u64::MAX, 0));
+    assert!(!core.pins_ended.load(Ordering::Relaxed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pinned_clients_may_come_until_the_sessions_deadline() {
+    let (world, core) = (world(), core());
+    let old = world.client(&core, Kind::Http).await;
+    world.loses(&core, Share::Draining, true);
+    world.at(190).await;
+    assert_eq!(old.cut_at(), 30);
+    assert!(!core.pins_ended.load(Ordering::Relaxed));
+    let late = world.client(&core, Kind::Http).await;
+    world.at(201).await;
+    assert!(core.pins_ended.load(Ordering::Relaxed));
+    assert_eq!(late.cut_at(), u64::MAX, "it has its own 30 s from the end of the sessions");
+    assert_eq!(world.finished().await, 230);
+    assert_eq!((late.cut_at(), world.status().cut), (230, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_client_in_flight_a_pinned_drain_ends_with_its_sessions() {
+    let (world, core) = (world(), core());
+    world.loses(&core, Share::Draining, true);
+    assert_eq!(world.finished().await, 200);
+    assert!(core.pins_ended.load(Ordering::Relaxed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn off_ends_the_sessions_of_a_draining_version() {
+    let (world, core) = (world(), core());
+    let request = world.client(&core, Kind::Http).await;
+    world.loses(&core, Share::Draining, true);
+    world.at(10).await;
+    world.drainer.moved(&[place(&core, Share::Draining, true)], &[]);
+    world.at(11).await;
+    assert!(!world.status().finished && world.status().sessions_until.is_none());
+    request.ends();
+    let before = Instant::now();
+    world.finished().await;
+    assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_pinned_clients_began_keeps_its_time_when_the_version_goes_off() {
+    let (world, core) = (world(), core());
+    world.loses(&core, Share::Draining, true);
+    world.at(150).await;
+    let late = world.client(&core, Kind::Sse).await;
+    world.drainer.moved(&[place(&core, Share::Draining, true)], &[place(&core, Share::Off, true)]);
+    assert_eq!(world.finished().await, 250);
+    assert_eq!(late.cut_at(), 250);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_whose_place_did_not_change_is_not_touched() {
+    let (world, core) = (world(), core());
+    let request = world.client(&core, Kind::Http).await;
+    let same = [place(&core, Share::Weight(1), false)];
+    for _ in 0..100 {
+        world.drainer.moved(&same, &same);
+        world.drainer.moved(&same, &[place(&core, Share::Weight(9), false)]);
+    }
+    world.at(1000).await;
+    assert_eq!((request.cut_at(), world.drainer.status().len()), (u64::MAX, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_began_on_the_old_generation_after_the_drain_ended_is_still_cut() {
+    let (world, core) = (world(), core());
+    world.loses(&core, Share::Off, false);
+    assert_eq!(world.finished().await, 0);
+    let late = world.client(&core, Kind::Http).await;
+    assert!(!world.status().finished);
+    world.at(31).await;
+    assert_eq!(late.cut_at(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_cannot_be_cut_does_not_hold_the_drain_up() {
+    let (world, core) = (world(), core());
+    core.in_flight.begin(THREAD, Kind::Http);
+    world.loses(&core, Share::Off, false);
+    let finished = world.finished().await;
+    assert!((100..=110).contains(&finished), "{finished}");
+    assert_eq!(world.status().remaining[&Kind::Http], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn finished_drains_are_kept_but_not_for_ever() {
+    let world = world();
+    let cores: Vec<_> = (0..300).map(|_| core()).collect();
+    for core in &cores {
+        world.loses(core, Share::Off, false);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(world.drainer.status().len(), FINISHED_MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publish_drains_what_it_took_the_place_of_and_nothing_else() {
+    let world = world();
+    let codes = Arc::new(CodesRegistry::new(1));
+    let shop = || testing::compiled("shop", &[("v1", &[1]), ("v2", &[2])], false);
+    let api = || testing::compiled("api", &[("v1", &[3]), ("v2", &[4])], false);
+    let core = |snapshot: &Snapshot, service: &str, version: &str| {
+        let service = snapshot.runtime.named(service).expect("there");
+        service.version_named(version).expect("there").core.clone()
+    };
+    // `api` comes first by name; its split is the one that `reweighted` changes.
+    let first = testing::snapshot(vec![shop(), api()], None, &codes);
+    let (shop_v1, api_v1) = (core(&first, "shop", "v1"), core(&first, "api", "v1"));
+    let on_shop = world.client(&shop_v1, Kind::WebSocket).await;
+    let on_api = world.client(&api_v1, Kind::WebSocket).await;
+
+    let second = testing::reweighted(&first, vec![Share::Draining, Share::Weight(1)]);
+    world.drainer.published(&first, &second);
+    assert_eq!((world.status().service.as_str(), world.drainer.status().len()), ("api", 1));
+    let third = testing::reweighted(&second, vec![Share::Weight(3), Share::Weight(1)]);
+    world.drainer.published(&second, &third);
+    assert_eq!(world.drainer.status(), []);
+
+    // `shop` loses v1 by a bad edit, the edit is taken back, and the stream has noticed nothing.
+    let fourth =
+        testing::snapshot(vec![testing::compiled("shop", &[("v2", &[2])], false), api()], Some(&third), &codes);
+    world.drainer.published(&third, &fourth);
+    assert_eq!((world.status().version.as_str(), world.status().remaining[&Kind::WebSocket]), ("v1", 1));
+    world.at(60).await;
+    let fifth = testing::snapshot(vec![shop(), api()], Some(&fourth), &codes);
+    world.drainer.published(&fourth, &fifth);
+    assert_eq!(core(&fifth, "shop", "v1").slot, shop_v1.slot);
+    // v2 had its place while v1 was away; nothing runs on it.
+    assert_eq!(world.status().version, "v2");
+    world.at(100_000).await;
+    assert_eq!((on_shop.cut_at(), on_api.cut_at()), (u64::MAX, u64::MAX));
+}

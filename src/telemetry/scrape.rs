@@ -1,0 +1,229 @@
+//! The families that are read from per-thread cells at the moment of a scrape.
+//!
+//! They are written here rather than copied into the recorder: its counters and gauges cannot be
+//! removed one by one, so series of removed versions would stay, and its histograms would have to be
+//! fed every single request again. What happens rarely (reloads, flips) goes through `metrics`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::exposition::{Exposition, Type};
+use super::names;
+use super::recorder::Sources;
+use super::series::{Label, Series, Totals};
+use crate::config::model::Name;
+use crate::control::Snapshot;
+use crate::control::api::{DrainStatus, ListenerStatus};
+use crate::endpoints::Runtime;
+use crate::outcome::{Codes, CodesKey, DURATION_BOUNDS, ErrorClass, RetryReason};
+use crate::routing::{Share, VersionIdx};
+use crate::sessions::Kind;
+
+pub(super) fn write(sources: &Sources, series: &mut Series, out: &mut Exposition) {
+    let snapshot = sources.live.load();
+    observe(sources, &snapshot, series);
+
+    requests(sources.codes.snapshot(), out);
+    versions(&series.totals(), out);
+    retries(&series.retries(), out);
+    splits(&snapshot, out);
+    endpoints(&snapshot.runtime, out);
+    drains(&sources.drains.status(), out);
+    connections(&sources.listeners.status(), out);
+
+    let number = snapshot.generation.number() as f64;
+    out.single(names::CONFIG_GENERATION, Type::Gauge, "Number of the live generation.", number);
+    let help = "Generations that something still holds.";
+    out.single(names::GENERATIONS_LIVE, Type::Gauge, help, sources.live.generations_live() as f64);
+    let help = "Access log lines dropped because the writer could not keep up or could not write.";
+    out.single(names::ACCESS_LOG_DROPPED_TOTAL, Type::Counter, help, sources.access_log.dropped() as f64);
+}
+
+/// Brings the list of series up to date; also done between scrapes.
+pub(super) fn observe(sources: &Sources, snapshot: &Snapshot, series: &mut Series) {
+    let now = Instant::now();
+    let versions = snapshot.runtime.services.iter().flat_map(|service| &service.versions);
+    series.observe(versions.map(|version| &version.core), now);
+    let table = &snapshot.generation.table;
+    let services: BTreeMap<&str, Option<&str>> = table
+        .routes
+        .iter()
+        .map(|compiled| (&*compiled.route.name, compiled.service.map(|service| &*table.service(service).name)))
+        .collect();
+    let is_live = |key: &CodesKey| {
+        if key.route.is_empty() {
+            return true; // Requests that match no route.
+        }
+        match services.get(&*key.route) {
+            None => false,
+            Some(None) => key.service.is_empty(),
+            Some(Some(service)) => {
+                let has_version = || {
+                    let service = snapshot.runtime.named(service);
+                    service.is_some_and(|service| service.version_named(&key.version).is_some())
+                };
+                *key.service == **service && (key.version.is_empty() || has_version())
+            }
+        }
+    };
+    series.retire_codes(&sources.codes, is_live, now);
+}
+
+fn requests(mut codes: Vec<(CodesKey, Arc<Codes>)>, out: &mut Exposition) {
+    codes.sort_by(|(a, _), (b, _)| (&a.service, &a.version, &a.route).cmp(&(&b.service, &b.version, &b.route)));
+    let help = "Requests answered, by the code the client got. Labels are empty where nothing was chosen.";
+    let mut family = out.family(names::REQUESTS_TOTAL, Type::Counter, help);
+    for (key, codes) in &codes {
+        for (code, count) in codes.seen() {
+            let labels =
+                [("service", &*key.service), ("version", &*key.version), ("route", &*key.route), ("code", &code)];
+            family.sample(&labels, count as f64);
+        }
+    }
+}
+
+fn versions(totals: &BTreeMap<Label, Totals>, out: &mut Exposition) {
+    let help = "Time from a request's head to the end of its answer. Without streams.";
+    let mut family = out.family(names::REQUEST_DURATION_SECONDS, Type::Histogram, help);
+    for ((service, version), totals) in totals {
+        let seconds = totals.durations.micros.iter().sum::<u64>() as f64 / 1e6;
+        let labels = [("service", &**service), ("version", &**version)];
+        family.histogram(&labels, &DURATION_BOUNDS, &totals.durations.counts, seconds);
+    }
+    let help = "Requests that failed, each in exactly one class.";
+    let mut family = out.family(names::REQUEST_ERRORS_TOTAL, Type::Counter, help);
+    for ((service, version), totals) in totals {
+        for class in ErrorClass::ALL {
+            let labels = [("service", &**service), ("version", &**version), ("class", class.as_str())];
+            family.sample(&labels, totals.errors[class as usize] as f64);
+        }
+    }
+    let mut family = out.family(names::IN_FLIGHT, Type::Gauge, "Exchanges that run now.");
+    for ((service, version), totals) in totals {
+        for kind in Kind::ALL {
+            let labels = [("service", &**service), ("version", &**version), ("kind", kind.as_str())];
+            family.sample(&labels, totals.in_flight[kind as usize] as f64);
+        }
+    }
+}
+
+fn retries(retries: &BTreeMap<Name, [u64; 2]>, out: &mut Exposition) {
+    let help = "Requests sent once more, on another endpoint or a fresh connection.";
+    let mut family = out.family(names::RETRIES_TOTAL, Type::Counter, help);
+    for (service, counts) in retries {
+        for reason in RetryReason::ALL {
+            family.sample(&[("service", service), ("reason", reason.as_str())], counts[reason as usize] as f64);
+        }
+    }
+}
+
+fn splits(snapshot: &Snapshot, out: &mut Exposition) {
+    let mut rows = Vec::new();
+    for (at, service) in snapshot.runtime.services.iter().enumerate() {
+        let split = &snapshot.generation.splits[at];
+        let (requests, clients) = (split.requests_by_version(), split.buckets_by_version());
+        let weight = |share: Share| match share {
+            Share::Off | Share::Draining => 0,
+            Share::Weight(weight) => weight,
+        };
+        let sum: u32 = split.shares().iter().map(|share| weight(*share)).sum();
+        for (version, runtime) in service.versions.iter().enumerate() {
+            let share = split.share(VersionIdx(version as u16));
+            let weight = weight(share);
+            rows.push(SplitRow {
+                labels: [("service", &*service.name), ("version", &*runtime.core.name)],
+                weight: f64::from(weight),
+                target: share_of(u64::from(weight), u64::from(sum)),
+                requests: share_of(requests[version], requests.iter().sum()),
+                clients: share_of(clients[version], clients.iter().sum()),
+            });
+        }
+    }
+    write_splits(&rows, out);
+}
+
+struct SplitRow<'a> {
+    labels: [(&'a str, &'a str); 2],
+    weight: f64,
+    target: Option<f64>,
+    /// `None` while nothing was decided yet.
+    requests: Option<f64>,
+    clients: Option<f64>,
+}
+
+fn write_splits(rows: &[SplitRow<'_>], out: &mut Exposition) {
+    let help = "Weight in the live split; 0 is draining or off.";
+    let mut family = out.family(names::SPLIT_WEIGHT, Type::Gauge, help);
+    for row in rows {
+        family.sample(&row.labels, row.weight);
+    }
+    let mut family = out.family(names::SPLIT_TARGET_SHARE, Type::Gauge, "Share of new requests aimed at, 0 to 1.");
+    for row in rows {
+        family.sample(&row.labels, row.target.unwrap_or(0.0));
+    }
+    let help = "Share of requests and of sticky clients since the split went live, 0 to 1.";
+    let mut family = out.family(names::SPLIT_REALISED_SHARE, Type::Gauge, help);
+    for row in rows {
+        let [service, version] = row.labels;
+        for (of, share) in [("requests", row.requests), ("clients", row.clients)] {
+            if let Some(share) = share {
+                family.sample(&[service, version, ("of", of)], share);
+            }
+        }
+    }
+}
+
+fn share_of(part: u64, sum: u64) -> Option<f64> {
+    (sum > 0).then(|| part as f64 / sum as f64)
+}
+
+fn endpoints(runtime: &Runtime, out: &mut Exposition) {
+    let help = "1 if the endpoint may be given new requests, else 0.";
+    let mut family = out.family(names::ENDPOINT_HEALTHY, Type::Gauge, help);
+    for service in &runtime.services {
+        for version in &service.versions {
+            for endpoint in &version.endpoints {
+                let authority = endpoint.authority();
+                let labels = [("service", &*service.name), ("version", &*version.core.name), ("endpoint", &authority)];
+                family.sample(&labels, f64::from(u8::from(endpoint.is_ready())));
+            }
+        }
+    }
+    let help = "Requests waiting for a ready endpoint or for a release.";
+    let mut family = out.family(names::HOLD_WAITING, Type::Gauge, help);
+    for service in &runtime.services {
+        let waiting = service.core.waiting.load(std::sync::atomic::Ordering::Relaxed);
+        family.sample(&[("service", &service.name)], waiting as f64);
+    }
+}
+
+fn drains(drains: &[DrainStatus], out: &mut Exposition) {
+    let mut remaining: BTreeMap<(&str, &str, Kind), u64> = BTreeMap::new();
+    for drain in drains.iter().filter(|drain| !drain.finished) {
+        for (kind, count) in &drain.remaining {
+            *remaining.entry((&drain.service, &drain.version, *kind)).or_default() += count;
+        }
+    }
+    let help = "Exchanges left on a version that lost its place; gone when its drain has finished.";
+    let mut family = out.family(names::DRAIN_REMAINING, Type::Gauge, help);
+    for ((service, version, kind), count) in remaining {
+        family.sample(&[("service", service), ("version", version), ("kind", kind.as_str())], count as f64);
+    }
+}
+
+fn connections(listeners: &[ListenerStatus], out: &mut Exposition) {
+    // A listener that moved to another address is there twice until the old one has drained.
+    let mut open: BTreeMap<&str, u64> = BTreeMap::new();
+    for listener in listeners {
+        *open.entry(&listener.name).or_default() += listener.connections;
+    }
+    let mut family = out.family(names::CONNECTIONS, Type::Gauge, "Open client connections.");
+    for (listener, count) in open {
+        family.sample(&[("listener", listener)], count as f64);
+    }
+}
+
+#[cfg(test)]
+#[path = "scrape_tests.rs"]
+mod tests;
