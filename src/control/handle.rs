@@ -2,61 +2,162 @@
 
 use std::sync::Arc;
 
-use super::api::{AuditRecord, Explanation, GenerationInfo, Plan, Receipt, Refused, Request, Status};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Source;
+use super::api::{AuditRecord, Change, Explanation, GenerationInfo, Plan, Receipt, Refused, Request, Status};
+pub use super::ask::Question;
+use super::candidate::{Candidate, invalid};
+use super::decide::unknown;
+use super::event::{Ask, Event, FileSeen, Trigger};
 use super::live::Live;
-use crate::telemetry::Events;
+use super::shared::Shared;
+use super::{effective, explain, plan, status};
+use crate::config::Problems;
+use crate::config::load;
+use crate::journal::Record;
+use crate::telemetry::{Events, unix_ms};
 
 #[derive(Debug, Clone)]
 pub struct Handle {
-    live: Arc<Live>,
-    events: Events,
-}
-
-/// The request that `explain` is asked about.
-#[derive(Debug, Clone, Default)]
-pub struct Question {
-    pub method: String,
-    /// Absolute (`http://host/path?query`) or just a path.
-    pub url: String,
-    pub headers: Vec<(String, String)>,
-    /// For `sticky: client_ip`.
-    pub client: Option<std::net::IpAddr>,
+    shared: Arc<Shared>,
+    writer: mpsc::Sender<Event>,
 }
 
 impl Handle {
+    pub(crate) fn new(shared: Arc<Shared>, writer: mpsc::Sender<Event>) -> Handle {
+        Handle { shared, writer }
+    }
+
     pub fn live(&self) -> &Arc<Live> {
-        &self.live
+        &self.shared.live
     }
+
     pub fn events(&self) -> &Events {
-        &self.events
+        &self.shared.events
     }
-    /// Carries one change out. Answers after the new generation is live.
-    pub async fn request(&self, _request: Request) -> Result<Receipt, Refused> {
-        unimplemented!()
+
+    /// Carries one change out. Answers after the new generation is live and no request is routed by the
+    /// one before any more. The time of the receipt starts here.
+    pub async fn request(&self, request: Request) -> Result<Receipt, Refused> {
+        let trigger = Trigger { nanos: self.shared.live.nanos(), unix_ms: unix_ms() };
+        let Request { change, author, if_match } = request;
+        let ask = match change {
+            Change::Apply { text, name, confirm_ms } => {
+                let sources = vec![load::Source { path: name.into(), text }];
+                let candidate = Candidate::build_aside(sources).await.map_err(|problems| invalid(&problems))?;
+                Ask::Apply { candidate, confirm_ms }
+            }
+            Change::Reload => Ask::File(self.read_file().await?),
+            Change::Revert { generation } => {
+                let record = self.record(generation).await?;
+                let sources = record.sources.to_vec();
+                let candidate = Candidate::build_aside(sources).await.map_err(|problems| invalid(&problems))?;
+                Ask::Revert { record, candidate }
+            }
+            change @ (Change::Switch { .. }
+            | Change::Weights { .. }
+            | Change::Rollback { .. }
+            | Change::Drain { .. }
+            | Change::Hold { .. }
+            | Change::Release { .. }
+            | Change::Clear { .. }
+            | Change::Confirm { .. }) => Ask::Splits(change),
+        };
+        let (reply, answer) = oneshot::channel();
+        let event = Event::Asked { ask, author, if_match, trigger, reply };
+        self.writer.send(event).await.map_err(|_| ending())?;
+        answer.await.map_err(|_| ending())?
     }
-    /// What `text` (or, with `None`, the configuration on disk) would change. Changes nothing.
-    pub async fn plan(&self, _text: Option<(String, String)>) -> Result<Plan, Refused> {
-        unimplemented!()
+
+    /// What `text` (with its name; or, with `None`, the configuration on disk) would change. Changes nothing.
+    pub async fn plan(&self, text: Option<(String, String)>) -> Result<Plan, Refused> {
+        let candidate = match text {
+            Some((text, name)) => Candidate::build_aside(vec![load::Source { path: name.into(), text }]).await,
+            None => self.read_file().await?.candidate,
+        };
+        let candidate = candidate.map_err(|problems| invalid(&problems))?;
+        Ok(plan::plan(&self.shared, &candidate))
     }
+
     pub fn status(&self) -> Status {
-        unimplemented!()
+        status::status(&self.shared)
     }
-    pub fn explain(&self, _question: &Question) -> Result<Explanation, Refused> {
-        unimplemented!()
+
+    /// An error says what of the description is no HTTP request.
+    pub fn explain(&self, question: &Question) -> Result<Explanation, Refused> {
+        let live = self.shared.live.load();
+        explain::explain(&live, question).map_err(|what| Refused::Failed { what, hint: None })
     }
+
     /// The effective configuration as YAML, with intent, overlay and owner as comments.
     pub fn effective(&self) -> String {
-        unimplemented!()
+        effective::effective(&self.shared)
     }
+
     /// Newest first.
     pub fn generations(&self) -> Vec<GenerationInfo> {
-        unimplemented!()
+        self.shared.view.load().history.iter().map(|record| record.info.clone()).collect()
     }
+
     /// Newest first.
-    pub fn audit(&self, _limit: usize) -> Vec<AuditRecord> {
-        unimplemented!()
+    pub fn audit(&self, limit: usize) -> Vec<AuditRecord> {
+        self.shared.audit(limit)
     }
-    pub fn record_audit(&self, _record: AuditRecord) {
-        unimplemented!()
+
+    pub fn record_audit(&self, record: AuditRecord) {
+        self.shared.record_audit(record);
     }
+
+    /// Generations that something still holds; more than one for as long as old requests run.
+    pub fn generations_live(&self) -> u64 {
+        self.shared.generations_live()
+    }
+
+    /// Answers what was asked, writes the journal to its end and stops the writer and the watcher. What
+    /// is asked later is refused.
+    pub async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.writer.send(Event::Stop { done }).await.is_ok() {
+            // An error means that it had stopped already.
+            let _ = stopped.await;
+        }
+    }
+
+    async fn read_file(&self) -> Result<FileSeen, Refused> {
+        let Source::File(path) = &self.shared.source else {
+            let what = format!("{} is not a file, so it cannot be read again", self.shared.source);
+            return Err(Refused::Failed { what, hint: None });
+        };
+        let sequence = self.shared.next_reading();
+        let path = path.clone();
+        let read = tokio::task::spawn_blocking(move || load::read(&path)).await;
+        let sources = read.unwrap_or_else(|error| Err(super::candidate::problem(error.to_string())));
+        Ok(match sources {
+            Ok(sources) => {
+                let hash = Some(load::hash(&sources));
+                FileSeen { sequence, hash, candidate: Candidate::build_aside(sources).await }
+            }
+            Err(problems) => FileSeen { sequence, hash: None, candidate: Err::<Candidate, Problems>(problems) },
+        })
+    }
+
+    async fn record(&self, number: u64) -> Result<Record, Refused> {
+        let history = self.shared.view.load_full();
+        if let Some(record) = history.history.iter().find(|record| record.info.number == number) {
+            return Ok(Record::clone(record));
+        }
+        let found = match &self.shared.journal {
+            Some(journal) => journal.find(number).await,
+            None => None,
+        };
+        found.ok_or_else(|| {
+            let known: Vec<String> = history.history.iter().take(10).map(|kept| kept.info.number.to_string()).collect();
+            unknown("generation", &number.to_string(), known.iter().map(String::as_str))
+        })
+    }
+}
+
+fn ending() -> Refused {
+    Refused::Failed { what: "this process is ending and takes no more changes".into(), hint: None }
 }

@@ -1,0 +1,305 @@
+//! The task that is the only writer of what is live.
+//!
+//! One event at a time, so that `If-Match` is exact and a generation is always made from the one before
+//! it. Nothing here waits for a peer, a disk or a drain: what a receipt has to wait for is waited for in a
+//! task of its own, while the next event is served.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+pub use super::Source;
+use super::api::{Change, Receipt, Refused};
+pub use super::boot::{Options, StartError, start};
+use super::controller::{By, Controller, Outcome};
+use super::decide::{self, Decision, Facts, unknown};
+use super::event::{Ask, Event, FileSeen, Reply, Trigger};
+use super::overlay::{self, Weights};
+use crate::config::model::Action;
+use crate::routing::compile::split_from;
+use crate::routing::table::CompiledService;
+use crate::routing::{ServiceIdx, VersionIdx};
+
+/// Serves events until `Stop`, or until nobody can ask any more.
+pub(crate) async fn run(mut controller: Controller, mut events: mpsc::Receiver<Event>) {
+    let mut proofs = JoinSet::new();
+    loop {
+        let lapse = controller.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.until);
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = at(lapse) => {
+                controller.confirm_lapsed();
+                controller.refresh();
+                continue;
+            }
+            Some(_) = proofs.join_next() => continue,
+        };
+        match event {
+            Some(Event::Asked { ask, author, if_match, trigger, reply }) => {
+                let by = By { author: author.0, cause: cause(&ask), trigger };
+                let outcome = controller.asked(ask, if_match, by);
+                controller.refresh();
+                answer(&controller, outcome, reply, &mut proofs);
+            }
+            Some(Event::File { seen, trigger }) => {
+                controller.file_event(seen, trigger);
+                controller.refresh();
+            }
+            Some(Event::Unwatchable(why)) => {
+                controller.unwatchable(why);
+                controller.refresh();
+            }
+            Some(Event::Stop { done }) => {
+                events.close();
+                stop(controller, proofs).await;
+                // Who waited may have given up.
+                let _ = done.send(());
+                return;
+            }
+            None => return stop(controller, proofs).await,
+        }
+    }
+}
+
+async fn at(until: Option<tokio::time::Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Answers what was asked, then writes the journal to its end.
+async fn stop(controller: Controller, mut proofs: JoinSet<()>) {
+    while proofs.join_next().await.is_some() {}
+    let shared = controller.shared.clone();
+    let closed = tokio::task::spawn_blocking(move || {
+        if let Some(journal) = &shared.journal {
+            journal.close();
+        }
+    });
+    if closed.await.is_err() {
+        tracing::error!("the journal could not be closed");
+    }
+}
+
+fn answer(controller: &Controller, outcome: Result<Outcome, Refused>, reply: Reply, proofs: &mut JoinSet<()>) {
+    match outcome {
+        Ok(Outcome::Flipped(published)) => {
+            let live = controller.shared.live.clone();
+            proofs.spawn(async move { deliver(reply, Ok(published.proven(&live).await)) });
+        }
+        Ok(Outcome::Unchanged(receipt)) => deliver(reply, Ok(*receipt)),
+        Err(refused) => deliver(reply, Err(refused)),
+    }
+}
+
+fn deliver(reply: oneshot::Sender<Result<Receipt, Refused>>, result: Result<Receipt, Refused>) {
+    // Who asked may have gone; the change stands, and its receipt is in the events.
+    let _ = reply.send(result);
+}
+
+/// How the history will call it.
+fn cause(ask: &Ask) -> String {
+    match ask {
+        Ask::File(_) => "reload".into(),
+        Ask::Apply { confirm_ms: None, .. } => "apply".into(),
+        Ask::Apply { confirm_ms: Some(within), .. } => format!("apply, to be confirmed within {within} ms"),
+        Ask::Revert { record, .. } => format!("revert to generation {}", record.info.number),
+        Ask::Splits(change) => match change {
+            Change::Switch { to, .. } => {
+                let each: Vec<String> = to.iter().map(|(service, version)| format!("{service} to {version}")).collect();
+                format!("switch {}", each.join(", "))
+            }
+            Change::Weights { to, .. } => {
+                let each = to.iter().map(|(service, weights)| format!("{service} {}", overlay::weights_text(weights)));
+                format!("weights {}", each.collect::<Vec<_>>().join(", "))
+            }
+            Change::Rollback { service, reason: Some(reason) } => format!("rollback {service}: {reason}"),
+            Change::Rollback { service, reason: None } => format!("rollback {service}"),
+            Change::Drain { service, version } => format!("drain {service} {version}"),
+            Change::Hold { service } => format!("hold {service}"),
+            Change::Release { service } => format!("release {service}"),
+            Change::Clear { service } => format!("clear {service}: the file decides again"),
+            Change::Confirm { generation } => format!("confirm {generation}"),
+            Change::Apply { .. } => "apply".into(),
+            Change::Reload => "reload".into(),
+            Change::Revert { generation } => format!("revert to generation {generation}"),
+        },
+    }
+}
+
+impl Controller {
+    fn asked(&mut self, ask: Ask, if_match: Option<u64>, by: By) -> Result<Outcome, Refused> {
+        let live = self.live().generation.number();
+        if let Some(wanted) = if_match.filter(|wanted| *wanted != live) {
+            return Err(Refused::Stale { wanted, live });
+        }
+        match ask {
+            Ask::File(seen) => self.file_seen(seen, true, by),
+            Ask::Apply { candidate, confirm_ms } => self.apply(candidate, confirm_ms.map(Duration::from_millis), by),
+            Ask::Revert { record, candidate } => self.revert(&record, candidate, by),
+            Ask::Splits(change) => match change {
+                Change::Switch { to, force } => self.switch(&to, force, by),
+                Change::Weights { to, force } => self.weights(&to, force, by),
+                Change::Rollback { service, .. } => self.rollback(&service, by),
+                Change::Drain { service, version } => {
+                    let at = self.service(&service)?;
+                    let decision = self.decide(at, |facts| decide::drain(facts, &version))?;
+                    Ok(self.flip(BTreeMap::from([(at, decision)]), by))
+                }
+                Change::Clear { service } => {
+                    let at = self.service(&service)?;
+                    let shares = overlay::settle(self.live().generation.table.service(at), None).shares;
+                    let decision = Decision { shares, warnings: Vec::new() };
+                    Ok(self.flip(BTreeMap::from([(at, decision)]), by))
+                }
+                Change::Hold { service } => self.hold(&service, true, &by),
+                Change::Release { service } => self.hold(&service, false, &by),
+                Change::Confirm { generation } => self.confirm(generation, &by),
+                Change::Apply { .. } | Change::Reload | Change::Revert { .. } => Err(Refused::Failed {
+                    what: "a change of the whole configuration reached the writer without its text".into(),
+                    hint: None,
+                }),
+            },
+        }
+    }
+
+    fn file_event(&mut self, seen: FileSeen, trigger: Trigger) {
+        let by = By { author: "file".into(), cause: format!("edit of {}", self.config.source), trigger };
+        // What became of it is in the log, the status, the metrics and the events.
+        let _ = self.file_seen(seen, false, by);
+    }
+
+    fn unwatchable(&mut self, why: Option<String>) {
+        if self.config.unwatchable == why {
+            return;
+        }
+        match &why {
+            Some(why) => {
+                tracing::warn!(source = %self.config.source, "{why}");
+                self.tell("warning", why.clone(), json!({ "source": self.config.source }));
+            }
+            None => tracing::info!(source = %self.config.source, "the configuration can be seen to change again"),
+        }
+        self.config.unwatchable = why;
+    }
+
+    fn service(&self, name: &str) -> Result<ServiceIdx, Refused> {
+        let live = self.live();
+        let table = &live.generation.table;
+        let known = || table.services.iter().map(|service| &*service.name);
+        table.service_named(name).ok_or_else(|| unknown("service", name, known()))
+    }
+
+    fn decide<T>(&self, at: ServiceIdx, decide: impl FnOnce(&Facts<'_>) -> Result<T, Refused>) -> Result<T, Refused> {
+        let live = self.live();
+        let service = live.generation.table.service(at);
+        let runtime = live.runtime.service(at);
+        let ready = |version: VersionIdx| service.service.health.is_none() || runtime.version(version).has_ready();
+        decide(&Facts { service, live: live.generation.split(at).shares(), ready: &ready })
+    }
+
+    fn switch(&mut self, to: &BTreeMap<String, String>, force: bool, by: By) -> Result<Outcome, Refused> {
+        let mut all = BTreeMap::new();
+        for (service, version) in to {
+            let at = self.service(service)?;
+            all.insert(at, self.decide(at, |facts| decide::switch(facts, version, force))?);
+        }
+        Ok(self.flip(all, by))
+    }
+
+    fn weights(&mut self, to: &BTreeMap<String, Weights>, force: bool, by: By) -> Result<Outcome, Refused> {
+        let mut all = BTreeMap::new();
+        for (service, weights) in to {
+            let at = self.service(service)?;
+            all.insert(at, self.decide(at, |facts| decide::weights(facts, weights, force))?);
+        }
+        Ok(self.flip(all, by))
+    }
+
+    /// Back to the split that was live before the present one: a pointer to something built long ago.
+    fn rollback(&mut self, service: &str, by: By) -> Result<Outcome, Refused> {
+        let at = self.service(service)?;
+        let back = self.ways_back.get(service);
+        let mut decision = self.decide(at, |facts| decide::rollback(facts, back.map(|back| &back.weights)))?;
+        if back.is_some_and(|back| back.undoes_rollback) {
+            decision.warnings.push("this undid a rollback: what was rolled back before is live again".into());
+        }
+        Ok(self.flip(BTreeMap::from([(at, decision)]), by))
+    }
+
+    /// New splits on the same table. The overlay gets an entry for each, or loses it.
+    fn flip(&mut self, decisions: BTreeMap<ServiceIdx, Decision>, by: By) -> Outcome {
+        let live = self.live();
+        let before = &live.generation;
+        let table = before.table.clone();
+        let threads = self.shared.live.threads();
+        let mut splits = before.splits.clone();
+        let mut warnings = Vec::new();
+        let mut changed = false;
+        for (at, decision) in decisions {
+            let service = table.service(at);
+            warnings.extend(decision.warnings);
+            if before.split(at).shares() == decision.shares {
+                continue;
+            }
+            changed = true;
+            if by.cause.starts_with("switch") || by.cause.starts_with("weights") {
+                warnings.extend(without_routes(&table, service));
+            }
+            match overlay::entry_for(service, &decision.shares, by.asker()) {
+                Some(entry) => self.overlay.insert(service.name.to_string(), entry),
+                None => self.overlay.remove(&*service.name),
+            };
+            let back = self.ways_back.get(&*service.name).and_then(|back| back.split.clone());
+            let built = back.filter(|split| split.shares() == decision.shares);
+            splits[usize::from(at.0)] = built.unwrap_or_else(|| split_from(service, decision.shares, threads));
+        }
+        if !changed {
+            let mut outcome = self.unchanged(&by, "this is what runs already");
+            if let Outcome::Unchanged(receipt) = &mut outcome {
+                receipt.warnings = warnings;
+            }
+            return outcome;
+        }
+        let hash = before.stamp.hash.clone();
+        Outcome::Flipped(Box::new(self.publish(table, splits, &hash, by, warnings)))
+    }
+
+    fn hold(&mut self, service: &str, hold: bool, by: &By) -> Result<Outcome, Refused> {
+        let at = self.service(service)?;
+        let live = self.live();
+        let core = &live.runtime.service(at).core;
+        let was = core.held.swap(hold, Ordering::SeqCst);
+        if !hold {
+            core.changed.notify_waiters();
+        }
+        let mut outcome = self.unchanged(by, if was == hold { "as it was" } else { "done" });
+        if was != hold {
+            let (kind, what) = if hold { ("hold", "new requests wait") } else { ("release", "requests go on") };
+            tracing::info!(service, author = by.author, kind, "{what}");
+            self.shared.events.emit(crate::telemetry::Event {
+                kind,
+                service: Some(service.into()),
+                message: format!("{what}, by {}", by.author),
+                ..Default::default()
+            });
+            if let Outcome::Unchanged(receipt) = &mut outcome {
+                receipt.changed = true;
+            }
+        }
+        Ok(outcome)
+    }
+}
+
+fn without_routes(table: &crate::routing::Table, service: &CompiledService) -> Option<String> {
+    let routed = table.config.routes.iter().any(|route| match &route.action {
+        Action::Forward { service: to, .. } => *to == service.name,
+        Action::Redirect { .. } | Action::Respond { .. } => false,
+    });
+    (!routed).then(|| format!("no route leads to service `{}`", service.name))
+}

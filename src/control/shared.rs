@@ -1,0 +1,127 @@
+//! What everybody may read while the writer works: the live pointer and a picture of the rest.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::api::{AuditRecord, ConfigStatus};
+use super::live::{Live, Snapshot};
+use super::overlay::Overlay;
+use super::ports::Ports;
+use super::{Phase, Source};
+use crate::config::Problem;
+use crate::journal::{Journal, Record, Whole};
+use crate::sessions::connections::Connections;
+use crate::telemetry::Events;
+
+/// Audit entries in memory; the journal keeps more.
+const AUDIT_KEPT: usize = 1_000;
+
+pub(crate) struct Shared {
+    pub live: Arc<Live>,
+    pub events: Events,
+    pub ports: Ports,
+    pub phase: watch::Receiver<Phase>,
+    pub connections: Arc<Connections>,
+    pub source: Source,
+    pub started: Instant,
+    pub started_at: u64,
+    pub journal: Option<Journal>,
+    /// Replaced by the writer after everything it does.
+    pub view: ArcSwap<View>,
+    audit: Mutex<VecDeque<AuditRecord>>,
+    snapshots: Mutex<Vec<Weak<Snapshot>>>,
+    readings: AtomicU64,
+}
+
+/// The writer's knowledge as of its last event.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    pub overlay: Overlay,
+    pub whole: Option<Whole>,
+    pub config: ConfigStatus,
+    pub confirm_until: Option<u64>,
+    /// Newest first.
+    pub history: Vec<Arc<Record>>,
+    /// Of the live configuration.
+    pub warnings: Vec<Problem>,
+    /// What the last publish wanted an operator to know.
+    pub notes: Vec<String>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+/// What [`Shared`] is made from.
+pub(crate) struct Parts {
+    pub live: Arc<Live>,
+    pub events: Events,
+    pub ports: Ports,
+    pub phase: watch::Receiver<Phase>,
+    pub connections: Arc<Connections>,
+    pub source: Source,
+    pub journal: Option<Journal>,
+    pub audit: Vec<AuditRecord>,
+}
+
+impl Shared {
+    pub fn new(parts: Parts) -> Shared {
+        let first = Arc::downgrade(&parts.live.load());
+        Shared {
+            live: parts.live,
+            events: parts.events,
+            ports: parts.ports,
+            phase: parts.phase,
+            connections: parts.connections,
+            source: parts.source,
+            started: Instant::now(),
+            started_at: crate::telemetry::unix_ms(),
+            journal: parts.journal,
+            view: ArcSwap::default(),
+            audit: Mutex::new(parts.audit.into()),
+            snapshots: Mutex::new(vec![first]),
+            readings: AtomicU64::new(0),
+        }
+    }
+
+    /// Taken before the file is read, so that readings can be put in order.
+    pub fn next_reading(&self) -> u64 {
+        self.readings.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    pub fn record_audit(&self, record: AuditRecord) {
+        if let Some(journal) = &self.journal {
+            journal.audit(record.clone());
+        }
+        let mut audit = self.audit.lock().expect("no holder panics");
+        if audit.len() >= AUDIT_KEPT {
+            audit.pop_front();
+        }
+        audit.push_back(record);
+    }
+
+    /// Newest first.
+    pub fn audit(&self, limit: usize) -> Vec<AuditRecord> {
+        self.audit.lock().expect("no holder panics").iter().rev().take(limit).cloned().collect()
+    }
+
+    pub fn remember_snapshot(&self, snapshot: &Arc<Snapshot>) {
+        let mut snapshots = self.snapshots.lock().expect("no holder panics");
+        snapshots.retain(|snapshot| snapshot.strong_count() > 0);
+        snapshots.push(Arc::downgrade(snapshot));
+    }
+
+    /// Generations that something still holds.
+    pub fn generations_live(&self) -> u64 {
+        let snapshots = self.snapshots.lock().expect("no holder panics");
+        snapshots.iter().filter(|snapshot| snapshot.strong_count() > 0).count() as u64
+    }
+}

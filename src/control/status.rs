@@ -1,0 +1,155 @@
+//! The whole state as one answer.
+
+use std::collections::BTreeMap;
+
+use super::Phase;
+use super::api::{ConfigStatus, EndpointStatus, GenerationInfo, ServiceStatus, Status, VersionStatus};
+use super::decide::part;
+use super::history::splits_of;
+use super::live::Snapshot;
+use super::overlay::{intended, weights_of};
+use super::shared::{Shared, View};
+use crate::config::model::{EndpointAddress, Sticky};
+use crate::endpoints::{EndpointRuntime, VersionRuntime};
+use crate::outcome::ErrorClass;
+use crate::routing::{ServiceIdx, Share, VersionIdx};
+use crate::sessions::Kind;
+
+pub(crate) fn status(shared: &Shared) -> Status {
+    let live = shared.live.load();
+    let view = shared.view.load();
+    let stamp = &live.generation.stamp;
+    let splits = splits_of(&live.generation);
+    let generation = GenerationInfo {
+        number: stamp.number,
+        hash: stamp.hash.to_string(),
+        author: stamp.author.to_string(),
+        cause: stamp.cause.to_string(),
+        at: stamp.at_ms,
+        splits,
+    };
+    let services = (0..live.generation.table.services.len()).map(|at| service(&live, &view, ServiceIdx(at as u16)));
+    Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        started_at: shared.started_at,
+        uptime_ms: shared.started.elapsed().as_millis() as u64,
+        state: state(*shared.phase.borrow(), &view.config).into(),
+        generation,
+        generations_live: shared.generations_live(),
+        config: view.config.clone(),
+        listeners: shared.ports.listeners.status(),
+        services: services.collect(),
+        draining: shared.ports.drains.status(),
+        confirm_until: view.confirm_until,
+        warnings: warnings(shared, &view),
+    }
+}
+
+fn state(phase: Phase, config: &ConfigStatus) -> &'static str {
+    match phase {
+        Phase::Starting => "starting",
+        Phase::Ready if config.degraded => "degraded",
+        Phase::Ready => "ready",
+        Phase::PreDrain | Phase::LameDuck | Phase::Ending => "draining",
+    }
+}
+
+fn warnings(shared: &Shared, view: &View) -> Vec<String> {
+    let mut warnings: Vec<String> = view.warnings.iter().map(|problem| problem.what.clone()).collect();
+    warnings.extend(view.notes.iter().cloned());
+    if view.config.degraded {
+        warnings.push("the configuration file was broken at start: the last known good generation serves".into());
+    }
+    if let Some(whole) = &view.whole {
+        warnings.push(format!(
+            "what runs is not what {} says, but \"{}\" by {}; the next edit of the file wins",
+            view.config.source, whole.cause, whole.author
+        ));
+    }
+    warnings.extend(view.config.unwatchable.clone());
+    warnings.extend(shared.journal.as_ref().and_then(|journal| journal.trouble()));
+    warnings
+}
+
+fn service(live: &Snapshot, view: &View, at: ServiceIdx) -> ServiceStatus {
+    let compiled = live.generation.table.service(at);
+    let runtime = live.runtime.service(at);
+    let split = live.generation.split(at);
+    let shares = split.shares();
+    let requests = split.requests_by_version();
+    let clients = compiled.service.sticky.is_some().then(|| split.buckets_by_version());
+    let fraction = |counts: &[u64], version: usize| {
+        let sum: u64 = counts.iter().sum();
+        if sum == 0 { 0.0 } else { counts[version] as f64 / sum as f64 }
+    };
+    let versions = (0..compiled.versions.len()).map(|version| {
+        let idx = VersionIdx(version as u16);
+        let runtime = runtime.version(idx);
+        VersionStatus {
+            name: compiled.version_name(idx).to_string(),
+            state: match shares[version] {
+                Share::Weight(_) => "live",
+                Share::Draining => "draining",
+                Share::Off => "off",
+            }
+            .into(),
+            weight: match shares[version] {
+                Share::Weight(weight) => weight,
+                Share::Draining | Share::Off => 0,
+            },
+            target_share: part(shares, idx),
+            realised_requests: fraction(&requests, version),
+            realised_clients: clients.as_ref().map(|clients| fraction(clients, version)),
+            requests: requests[version],
+            errors: errors(runtime),
+            in_flight: Kind::ALL.map(|kind| (kind, runtime.core.in_flight.count(kind))).into(),
+            endpoints: runtime.endpoints.iter().map(|endpoint| self::endpoint(endpoint)).collect(),
+        }
+    });
+    let entry = view.overlay.get(&*compiled.name);
+    ServiceStatus {
+        name: compiled.name.to_string(),
+        held: runtime.core.held.load(std::sync::atomic::Ordering::Relaxed),
+        waiting: runtime.core.waiting.load(std::sync::atomic::Ordering::Relaxed),
+        sticky: sticky(compiled.service.sticky.as_ref()),
+        intent: intended(&compiled.service.intent),
+        effective: weights_of(&compiled.versions, shares),
+        owner: entry.map_or("file".into(), |entry| entry.author.clone()),
+        owner_cause: entry.map(|entry| entry.cause.clone()),
+        owner_since: entry.map(|entry| entry.since),
+        versions: versions.collect(),
+    }
+}
+
+fn errors(version: &VersionRuntime) -> BTreeMap<String, u64> {
+    let counted = ErrorClass::ALL.map(|class| (class.as_str().to_string(), version.core.meter.errors(class)));
+    counted.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+fn sticky(sticky: Option<&Sticky>) -> String {
+    match sticky {
+        None => "none".into(),
+        Some(Sticky::Cookie { name, .. }) => format!("cookie {name}"),
+        Some(Sticky::Header(name)) => format!("header {name}"),
+        Some(Sticky::ClientIp) => "client_ip".into(),
+    }
+}
+
+pub(crate) fn endpoint(endpoint: &EndpointRuntime) -> EndpointStatus {
+    EndpointStatus {
+        address: address(&endpoint.address),
+        resolved: endpoint.resolved.load().iter().map(ToString::to_string).collect(),
+        health: endpoint.health(),
+        ejected: endpoint.is_ejected(),
+        in_flight: endpoint.in_flight(),
+        last_change: endpoint.last_change.load().to_string(),
+    }
+}
+
+pub(crate) fn address(address: &EndpointAddress) -> String {
+    match address {
+        EndpointAddress::Ip(address) => address.to_string(),
+        EndpointAddress::Name { host, port } => format!("{host}:{port}"),
+    }
+}

@@ -1,0 +1,117 @@
+//! The tables, their version, and what can be wrong with the file when it is opened.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+/// Kept in SQLite's `user_version`. Add one with every change of [`TABLES`], with the step from the one before.
+const VERSION: i64 = 1;
+/// Marks the file as ours in its header: "swbk".
+const APPLICATION: i64 = 0x7377_626b;
+
+const TABLES: &str = "
+    CREATE TABLE configs (hash TEXT PRIMARY KEY, sources TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE generations (
+        number INTEGER PRIMARY KEY, hash TEXT NOT NULL, author TEXT NOT NULL, cause TEXT NOT NULL,
+        at INTEGER NOT NULL, splits TEXT NOT NULL);
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, author TEXT NOT NULL, origin TEXT NOT NULL,
+        action TEXT NOT NULL, result TEXT NOT NULL, generation INTEGER);
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// Why the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("the state directory {} cannot be made or entered", dir.display())]
+    Directory { dir: PathBuf, source: std::io::Error },
+    #[error(
+        "the journal {} is damaged ({reason})\n  = note: it is not taken for an empty one: it holds the history and what operators changed\n  = help: move it away to start without history, or restore a copy: mv {0} {0}.damaged", file.display()
+    )]
+    Damaged { file: PathBuf, reason: String },
+    #[error(
+        "the journal {} was written by a newer switchback (its format is {found}, this one knows up to {VERSION})\n  = help: start the newer switchback, or move the file away to start without history", file.display()
+    )]
+    Newer { file: PathBuf, found: i64 },
+    #[error("the file {} is an SQLite database of something else\n  = help: give switchback a state_dir of its own", file.display())]
+    Foreign { file: PathBuf },
+    #[error("the journal {} is in use by another process\n  = help: two instances need two state_dir", file.display())]
+    InUse { file: PathBuf },
+    #[error("the journal {} cannot be opened for writing ({reason})\n  = help: state_dir must be writable for the user that runs switchback, and have space", file.display())]
+    Unwritable { file: PathBuf, reason: String },
+    #[error("the journal could not be read or written")]
+    Sql(#[from] rusqlite::Error),
+    #[error("the journal holds something that cannot be read back: {what}")]
+    Unreadable { what: String },
+}
+
+/// Opens or creates the journal, checks all of it, and takes it for this process alone.
+pub(super) fn open(dir: &Path, file: &Path) -> Result<Connection, JournalError> {
+    make_private(dir, file)?;
+    let classify = |error: rusqlite::Error| classified(file, error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags).map_err(classify)?;
+    connection.busy_timeout(std::time::Duration::from_secs(2)).map_err(classify)?;
+    let pragma = |name: &str, value: &str| connection.pragma_update(None, name, value).map_err(classify);
+    pragma("locking_mode", "EXCLUSIVE")?;
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(classify)?;
+    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(classify)?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(classify)?;
+    let new = found == 0 && tables == 0;
+    if !new && application != APPLICATION {
+        return Err(JournalError::Foreign { file: file.into() });
+    }
+    if found > VERSION {
+        return Err(JournalError::Newer { file: file.into(), found });
+    }
+    if !new {
+        let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(classify)?;
+        if verdict != "ok" {
+            return Err(JournalError::Damaged { file: file.into(), reason: verdict });
+        }
+    }
+    pragma("journal_mode", "WAL")?;
+    // An acknowledged change survives a power cut, not only a crash.
+    pragma("synchronous", "FULL")?;
+    if new {
+        let create = format!(
+            "BEGIN EXCLUSIVE; {TABLES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+        );
+        connection.execute_batch(&create).map_err(classify)?;
+    } else {
+        // Fails now, with its reason, if the file cannot be written.
+        connection.execute_batch("BEGIN EXCLUSIVE; COMMIT;").map_err(classify)?;
+    }
+    Ok(connection)
+}
+
+/// The text of a configuration may hold secrets, so nobody else may read the journal.
+fn make_private(dir: &Path, file: &Path) -> Result<(), JournalError> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    let trouble = |source| JournalError::Directory { dir: dir.into(), source };
+    if !dir.is_dir() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(trouble)?;
+    }
+    match std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(JournalError::Unwritable { file: file.into(), reason: error.to_string() }),
+    }
+}
+
+fn classified(file: &Path, error: rusqlite::Error) -> JournalError {
+    let reason = error.to_string();
+    let file = file.to_path_buf();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => JournalError::Damaged { file, reason },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::InUse { file },
+        Some(
+            ErrorCode::ReadOnly
+            | ErrorCode::CannotOpen
+            | ErrorCode::PermissionDenied
+            | ErrorCode::DiskFull
+            | ErrorCode::SystemIoFailure,
+        ) => JournalError::Unwritable { file, reason },
+        _ => JournalError::Sql(error),
+    }
+}

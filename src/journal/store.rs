@@ -1,0 +1,223 @@
+//! Reading and writing the tables.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use super::schema::{self, JournalError};
+use crate::config::load::Source;
+use crate::control::api::{AuditRecord, GenerationInfo};
+use crate::control::overlay::{Overlay, Weights};
+
+/// Name of the journal inside `state_dir`.
+pub const FILE: &str = "switchback.db";
+const GENERATIONS_KEPT: i64 = 200;
+const AUDIT_KEPT: i64 = 10_000;
+/// Generations read back into memory at the start.
+const RECALLED: i64 = 50;
+const AUDIT_RECALLED: i64 = 1_000;
+
+/// One generation and the text it was made from.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub info: GenerationInfo,
+    pub sources: Arc<Vec<Source>>,
+}
+
+/// The whole configuration that runs was chosen by somebody and is not what the file says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whole {
+    /// The generation that brought it.
+    pub generation: u64,
+    pub author: String,
+    pub cause: String,
+    pub since: u64,
+    /// Hash of the file at that time; `None` if it was missing.
+    pub file: Option<String>,
+}
+
+/// What operators changed, as it stood after the last publish.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    pub overlay: Overlay,
+    /// By service: the split that was live before the present one.
+    pub ways_back: BTreeMap<String, Weights>,
+    pub whole: Option<Whole>,
+    /// Generations from this one on wait for `confirm`; a restart does not bring them back.
+    pub unconfirmed: Option<u64>,
+}
+
+/// Everything that a start needs.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    pub last_number: u64,
+    /// Oldest first.
+    pub generations: Vec<Record>,
+    pub standing: Standing,
+    /// Oldest first.
+    pub audit: Vec<AuditRecord>,
+}
+
+impl Remembered {
+    /// The newest generation that nobody still has to confirm.
+    pub fn last_good(&self) -> Option<&Record> {
+        let confirmed = |record: &&Record| self.standing.unconfirmed.is_none_or(|from| record.info.number < from);
+        self.generations.iter().rev().find(confirmed)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Store {
+    connection: Connection,
+}
+
+impl Store {
+    pub fn open(dir: &Path) -> Result<Store, JournalError> {
+        Ok(Store { connection: schema::open(dir, &dir.join(FILE))? })
+    }
+
+    pub fn remembered(&self) -> Result<Remembered, JournalError> {
+        let standing = self.meta("standing")?.map_or(Ok(Standing::default()), |text| from_json("standing", &text))?;
+        let last_number: Option<u64> =
+            self.connection.query_row("SELECT max(number) FROM generations", [], |row| row.get(0))?;
+        let mut texts: BTreeMap<String, Arc<Vec<Source>>> = BTreeMap::new();
+        let mut generations = Vec::new();
+        let mut rows = self
+            .connection
+            .prepare("SELECT number, hash, author, cause, at, splits FROM generations ORDER BY number DESC LIMIT ?1")?;
+        for row in rows.query_map([RECALLED], info_of)? {
+            let (mut info, splits) = row?;
+            info.splits = from_json("splits", &splits)?;
+            let sources = match texts.get(&info.hash) {
+                Some(sources) => sources.clone(),
+                None => Arc::new(self.sources(&info.hash)?),
+            };
+            texts.insert(info.hash.clone(), sources.clone());
+            generations.push(Record { info, sources });
+        }
+        generations.reverse();
+        Ok(Remembered { last_number: last_number.unwrap_or(0), generations, standing, audit: self.audit()? })
+    }
+
+    pub fn find(&self, number: u64) -> Result<Option<Record>, JournalError> {
+        let found = self.connection.query_row(
+            "SELECT number, hash, author, cause, at, splits FROM generations WHERE number = ?1",
+            [number],
+            info_of,
+        );
+        let Some((mut info, splits)) = found.optional()? else { return Ok(None) };
+        info.splits = from_json("splits", &splits)?;
+        let sources = Arc::new(self.sources(&info.hash)?);
+        Ok(Some(Record { info, sources }))
+    }
+
+    /// A generation and what stands from then on, in one transaction.
+    pub fn publish(&mut self, record: &Record, standing: &Standing) -> Result<(), JournalError> {
+        let transaction = self.connection.transaction()?;
+        let info = &record.info;
+        transaction.execute(
+            "INSERT OR IGNORE INTO configs (hash, sources) VALUES (?1, ?2)",
+            params![info.hash, sources_to_json(&record.sources)],
+        )?;
+        transaction.execute(
+            "INSERT OR REPLACE INTO generations (number, hash, author, cause, at, splits) VALUES (?1,?2,?3,?4,?5,?6)",
+            params![info.number, info.hash, info.author, info.cause, info.at, to_json(&info.splits)],
+        )?;
+        transaction
+            .execute("DELETE FROM generations WHERE number <= ?1 - ?2", params![info.number, GENERATIONS_KEPT])?;
+        transaction.execute("DELETE FROM configs WHERE hash NOT IN (SELECT hash FROM generations)", [])?;
+        stand(&transaction, standing)?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    pub fn standing(&mut self, standing: &Standing) -> Result<(), JournalError> {
+        stand(&self.connection, standing)
+    }
+
+    pub fn record_audit(&mut self, record: &AuditRecord) -> Result<(), JournalError> {
+        self.connection.execute(
+            "INSERT INTO audit (at, author, origin, action, result, generation) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![record.at, record.author, record.from, record.action, record.result, record.generation],
+        )?;
+        let newest = self.connection.last_insert_rowid();
+        self.connection.execute("DELETE FROM audit WHERE id <= ?1", [newest - AUDIT_KEPT])?;
+        Ok(())
+    }
+
+    fn audit(&self) -> Result<Vec<AuditRecord>, JournalError> {
+        let mut rows = self
+            .connection
+            .prepare("SELECT at, author, origin, action, result, generation FROM audit ORDER BY id DESC LIMIT ?1")?;
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok(AuditRecord {
+                at: row.get(0)?,
+                author: row.get(1)?,
+                from: row.get(2)?,
+                action: row.get(3)?,
+                result: row.get(4)?,
+                generation: row.get(5)?,
+            })
+        };
+        let mut audit = rows.query_map([AUDIT_RECALLED], read)?.collect::<Result<Vec<_>, _>>()?;
+        audit.reverse();
+        Ok(audit)
+    }
+
+    fn meta(&self, key: &str) -> Result<Option<String>, JournalError> {
+        let value = self.connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0));
+        Ok(value.optional()?)
+    }
+
+    fn sources(&self, hash: &str) -> Result<Vec<Source>, JournalError> {
+        let text: Option<String> = self
+            .connection
+            .query_row("SELECT sources FROM configs WHERE hash = ?1", [hash], |row| row.get(0))
+            .optional()?;
+        let text = text.ok_or_else(|| JournalError::Unreadable { what: format!("the text with hash {hash}") })?;
+        let pairs: Vec<(PathBuf, String)> = from_json("sources", &text)?;
+        Ok(pairs.into_iter().map(|(path, text)| Source { path, text }).collect())
+    }
+}
+
+fn stand(connection: &Connection, standing: &Standing) -> Result<(), JournalError> {
+    connection
+        .execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('standing', ?1)", params![to_json(standing)])?;
+    Ok(())
+}
+
+fn info_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<(GenerationInfo, String)> {
+    let info = GenerationInfo {
+        number: row.get(0)?,
+        hash: row.get(1)?,
+        author: row.get(2)?,
+        cause: row.get(3)?,
+        at: row.get(4)?,
+        splits: BTreeMap::new(),
+    };
+    Ok((info, row.get(5)?))
+}
+
+fn sources_to_json(sources: &[Source]) -> String {
+    let pairs: Vec<_> = sources.iter().map(|source| (source.path.to_string_lossy(), &source.text)).collect();
+    to_json(&pairs)
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("our own types have string keys and no failing parts")
+}
+
+fn from_json<T: for<'a> Deserialize<'a>>(what: &str, text: &str) -> Result<T, JournalError> {
+    serde_json::from_str(text).map_err(|error| JournalError::Unreadable { what: format!("{what}: {error}") })
+}
+
+#[cfg(test)]
+impl Store {
+    /// As a full disk does: every write fails, reads work.
+    pub fn forbid_writes(&self, forbid: bool) {
+        self.connection.pragma_update(None, "query_only", forbid).expect("a pragma");
+    }
+}

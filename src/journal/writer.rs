@@ -1,0 +1,339 @@
+//! The thread that writes. Its queue is bounded and nobody waits to put something in.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::schema::JournalError;
+use super::store::{Record, Remembered, Standing, Store};
+use crate::control::api::AuditRecord;
+use crate::telemetry::{Event, Events};
+
+/// Records that may wait; when the disk is full the oldest are lost, loudly.
+const QUEUE: usize = 1024;
+/// How soon a failed write is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+enum Message {
+    Publish { record: Record, standing: Standing, done: oneshot::Sender<()> },
+    Stand(Standing),
+    Audit(AuditRecord),
+    Find { number: u64, answer: oneshot::Sender<Option<Record>> },
+    Close,
+}
+
+/// The way to the journal. Dropping it writes what is queued and ends the thread.
+#[derive(Debug)]
+pub struct Journal {
+    sender: SyncSender<Message>,
+    trouble: Arc<Mutex<Option<String>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Journal {
+    /// Opens (or creates) the journal of `dir` and reads what a start needs.
+    pub fn open(dir: &Path, events: Events) -> Result<(Journal, Remembered), JournalError> {
+        let store = Store::open(dir)?;
+        let remembered = store.remembered()?;
+        let (sender, receiver) = sync_channel(QUEUE);
+        let trouble = Arc::new(Mutex::new(None));
+        let writer = Writer { store, waiting: VecDeque::new(), trouble: trouble.clone(), events };
+        let thread = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run(receiver));
+        let thread = thread.map_err(|source| JournalError::Directory { dir: dir.into(), source })?;
+        Ok((Journal { sender, trouble, thread: Mutex::new(Some(thread)) }, remembered))
+    }
+
+    /// Resolves once the generation is safe on disk; an error means that it is not (yet).
+    pub fn publish(&self, record: Record, standing: Standing) -> oneshot::Receiver<()> {
+        let (done, wait) = oneshot::channel();
+        self.send(Message::Publish { record, standing, done });
+        wait
+    }
+
+    pub fn stand(&self, standing: Standing) {
+        self.send(Message::Stand(standing));
+    }
+
+    pub fn audit(&self, record: AuditRecord) {
+        self.send(Message::Audit(record));
+    }
+
+    /// A generation that is no longer in memory.
+    pub async fn find(&self, number: u64) -> Option<Record> {
+        let (answer, wait) = oneshot::channel();
+        self.send(Message::Find { number, answer });
+        wait.await.ok().flatten()
+    }
+
+    /// What keeps the journal from being written, for `status`.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().expect("no holder panics").clone()
+    }
+
+    /// Writes what is queued and ends the thread. Blocks for as long as that takes; later records are lost.
+    pub fn close(&self) {
+        let thread = self.thread.lock().expect("no holder panics").take();
+        if let Some(thread) = thread {
+            // Waits for room if need be: this is the last thing the process does with it.
+            let _ = self.sender.send(Message::Close);
+            let _ = thread.join();
+        }
+    }
+
+    fn send(&self, message: Message) {
+        if self.sender.try_send(message).is_err() {
+            let mut trouble = self.trouble.lock().expect("no holder panics");
+            trouble.get_or_insert_with(|| "the journal cannot keep up: a record was lost".into());
+        }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+struct Writer {
+    store: Store,
+    waiting: VecDeque<Message>,
+    trouble: Arc<Mutex<Option<String>>>,
+    events: Events,
+}
+
+impl Writer {
+    fn run(mut self, receiver: Receiver<Message>) {
+        loop {
+            let message = match self.waiting.is_empty() {
+                true => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => receiver.recv_timeout(RETRY),
+            };
+            match message {
+                Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => {
+                    self.write_waiting();
+                    return;
+                }
+                Ok(Message::Find { number, answer }) => {
+                    let found = self.store.find(number);
+                    if let Err(error) = &found {
+                        tracing::error!(%error, number, "a generation could not be read from the journal");
+                    }
+                    // Who asked may have gone.
+                    let _ = answer.send(found.ok().flatten());
+                }
+                Ok(message @ (Message::Publish { .. } | Message::Stand(_) | Message::Audit(_))) => {
+                    if self.waiting.len() == QUEUE {
+                        self.waiting.pop_front();
+                    }
+                    self.waiting.push_back(message);
+                    self.write_waiting();
+                }
+                Err(RecvTimeoutError::Timeout) => self.write_waiting(),
+            }
+        }
+    }
+
+    fn write_waiting(&mut self) {
+        while let Some(message) = self.waiting.pop_front() {
+            let written = match &message {
+                Message::Publish { record, standing, .. } => self.store.publish(record, standing),
+                Message::Stand(standing) => self.store.standing(standing),
+                Message::Audit(record) => self.store.record_audit(record),
+                Message::Find { .. } | Message::Close => Ok(()),
+            };
+            match written {
+                Ok(()) => {
+                    if let Message::Publish { done, .. } = message {
+                        // Who waited may have given up.
+                        let _ = done.send(());
+                    }
+                }
+                Err(error) => {
+                    self.waiting.push_front(message);
+                    self.is_in_trouble(&error);
+                    return;
+                }
+            }
+        }
+        if self.trouble.lock().expect("no holder panics").take().is_some() {
+            let message = "the journal can be written again";
+            tracing::info!("{message}");
+            self.events.emit(Event { kind: "warning", message: message.into(), ..Event::default() });
+        }
+    }
+
+    fn is_in_trouble(&self, error: &JournalError) {
+        let cause = std::error::Error::source(error).map(|cause| format!(" ({cause})")).unwrap_or_default();
+        let message = format!(
+            "{error}{cause}: traffic is served and changes go live, but a restart would not remember the newest of them"
+        );
+        let mut trouble = self.trouble.lock().expect("no holder panics");
+        if trouble.is_none() {
+            tracing::error!(%error, cause, "the journal cannot be written");
+            self.events.emit(Event { kind: "warning", message: message.clone(), ..Event::default() });
+        }
+        *trouble = Some(message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use super::super::store::FILE;
+    use super::*;
+    use crate::config::load::Source;
+    use crate::control::api::GenerationInfo;
+    use crate::control::overlay::Weights;
+
+    fn record(number: u64, text: &str) -> Record {
+        let splits = BTreeMap::from([("shop".to_string(), Weights::from([("v1".to_string(), 90), ("v2".into(), 10)]))]);
+        let info = GenerationInfo {
+            number,
+            hash: format!("hash of {text}"),
+            author: "cli:ada".into(),
+            cause: "weights shop v1=90 v2=10".into(),
+            at: 1_700_000_000_000 + number,
+            splits,
+        };
+        Record { info, sources: Arc::new(vec![Source { path: PathBuf::from("a.yaml"), text: text.into() }]) }
+    }
+
+    fn open(dir: &Path) -> Result<(Journal, Remembered), JournalError> {
+        Journal::open(dir, Events::default())
+    }
+
+    #[test]
+    fn i9_what_was_written_comes_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (journal, first) = open(dir.path()).expect("new");
+        assert_eq!((first.last_number, first.generations.len()), (0, 0));
+        let standing = Standing { ways_back: BTreeMap::from([("shop".into(), Weights::new())]), ..Standing::default() };
+        journal.publish(record(1, "one"), Standing::default()).blocking_recv().expect("written");
+        journal.publish(record(2, "one"), standing.clone()).blocking_recv().expect("written");
+        let audit = AuditRecord {
+            at: 5,
+            author: "cli:ada".into(),
+            from: "127.0.0.1".into(),
+            action: "switch".into(),
+            result: "ok".into(),
+            generation: Some(2),
+        };
+        journal.audit(audit.clone());
+        drop(journal);
+        let (_journal, again) = open(dir.path()).expect("again");
+        assert_eq!(again.last_number, 2);
+        assert_eq!(again.standing, standing);
+        assert_eq!(again.audit, [audit]);
+        let last = again.last_good().expect("a generation");
+        assert_eq!((&last.info, &last.sources), (&record(2, "one").info, &record(2, "one").sources));
+    }
+
+    #[test]
+    fn an_unconfirmed_generation_is_not_the_last_good_one() {
+        let remembered = Remembered {
+            last_number: 3,
+            generations: vec![record(1, "a"), record(2, "b"), record(3, "c")],
+            standing: Standing { unconfirmed: Some(2), ..Standing::default() },
+            audit: Vec::new(),
+        };
+        assert_eq!(remembered.last_good().map(|record| record.info.number), Some(1));
+    }
+
+    #[test]
+    fn the_journal_is_bounded_and_keeps_no_text_that_nothing_names() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut store = Store::open(dir.path()).expect("new");
+        for number in 1..=230 {
+            store.publish(&record(number, &format!("text {}", number / 50)), &Standing::default()).expect("written");
+        }
+        assert!(store.find(30).expect("read").is_none());
+        assert_eq!(store.find(31).expect("read").expect("kept").sources[0].text, "text 0");
+        let remembered = store.remembered().expect("read");
+        assert_eq!((remembered.generations.len(), remembered.last_number), (50, 230));
+    }
+
+    #[test]
+    fn a_damaged_journal_is_refused_and_never_read_as_empty() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (journal, _) = open(dir.path()).expect("new");
+        for number in 1..40 {
+            let text = format!("{number} {}", "x".repeat(4000));
+            journal.publish(record(number, &text), Standing::default()).blocking_recv().expect("written");
+        }
+        drop(journal);
+        let file = dir.path().join(FILE);
+        let whole = std::fs::read(&file).expect("readable");
+        let mut scribbled = whole.clone();
+        scribbled[4096..20_000].fill(0xA5);
+        for (how, bytes) in [
+            ("noise", b"this is no database at all, only some text that is long enough".repeat(10)),
+            ("cut", whole[..whole.len() / 2].to_vec()),
+            ("scribbled", scribbled),
+        ] {
+            std::fs::write(&file, &bytes).expect("writable");
+            for extra in ["-wal", "-shm"] {
+                let _ = std::fs::remove_file(dir.path().join(format!("{FILE}{extra}")));
+            }
+            let error = open(dir.path()).map(|_| ()).expect_err(how);
+            assert!(matches!(error, JournalError::Damaged { .. }), "{how}: {error:?}");
+            assert!(error.to_string().contains("move it away"), "{error}");
+            assert_eq!(std::fs::read(&file).expect("readable"), bytes, "{how}: left as it was");
+        }
+    }
+
+    #[test]
+    fn a_newer_or_foreign_file_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        drop(open(dir.path()).expect("new"));
+        let file = dir.path().join(FILE);
+        let raise = |sql| rusqlite::Connection::open(&file).and_then(|it| it.execute_batch(sql)).expect("raised");
+        raise("PRAGMA user_version = 99");
+        assert!(matches!(open(dir.path()).map(|_| ()), Err(JournalError::Newer { found: 99, .. })));
+        raise("PRAGMA application_id = 7");
+        assert!(matches!(open(dir.path()).map(|_| ()), Err(JournalError::Foreign { .. })));
+    }
+
+    #[test]
+    fn two_processes_cannot_share_a_journal() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let _first = open(dir.path()).expect("new");
+        assert!(matches!(open(dir.path()).map(|_| ()), Err(JournalError::InUse { .. })));
+    }
+
+    #[test]
+    fn a_state_dir_that_cannot_be_made_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let occupied = dir.path().join("file");
+        std::fs::write(&occupied, "x").expect("writable");
+        let error = open(&occupied.join("state")).map(|_| ()).expect_err("a file is in the way");
+        assert!(matches!(error, JournalError::Directory { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_failed_write_is_kept_shown_and_tried_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(dir.path()).expect("new");
+        let trouble = Arc::new(Mutex::new(None));
+        let events = Events::default();
+        let mut writer = Writer { store, waiting: VecDeque::new(), trouble: trouble.clone(), events: events.clone() };
+        writer.store.forbid_writes(true);
+        let (done, _wait) = oneshot::channel();
+        writer.waiting.push_back(Message::Publish { record: record(1, "a"), standing: Standing::default(), done });
+        writer.write_waiting();
+        writer.write_waiting();
+        let said = trouble.lock().expect("not poisoned").clone().expect("in trouble");
+        assert!(said.contains("traffic is served"), "{said}");
+        assert_eq!(events.subscribe(0).0.len(), 1, "said once");
+        writer.store.forbid_writes(false);
+        writer.write_waiting();
+        assert_eq!(*trouble.lock().expect("not poisoned"), None);
+        assert!(writer.store.find(1).expect("read").is_some(), "nothing was lost");
+    }
+}
