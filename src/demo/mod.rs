@@ -1,13 +1,23 @@
-//! The 60-second show: example services, load, narrator.
+//! The 60-second show: three versions of an example service, the proxy, and clients that never retry, all
+//! in this process. No files, no network but loopback.
+
+mod load;
+mod narrator;
+mod origin;
+mod story;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Fault {
+    /// Every version is well behaved.
     None,
+    /// The new version begins to answer 500.
     Errors,
+    /// The new version becomes slow.
     Latency,
+    /// The new version's process dies.
     Crash,
 }
 
@@ -18,6 +28,20 @@ pub struct DemoOptions {
 }
 
 /// 0 only if no client request failed that should not have.
-pub fn run(_options: DemoOptions) -> ExitCode {
-    unimplemented!()
+pub fn run(options: DemoOptions) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the demo cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match story::tell(&runtime, &options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: the demo cannot go on: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,1 +1,21 @@
-//! Pingora's phases, thin: what switchback decides is translated to the HTTP engine here.
+//! The HTTP engine: Pingora's phases, thin, driven from our own connection loop.
+//!
+//! In the order of a request: [`connection`] (wait for a head, run the engine, close), [`app`] (which
+//! phase calls what), [`decide`] (where it goes), [`headers`] and [`answer`] (what is sent), [`context`]
+//! (what it carries, and its account at the end).
+
+#[cfg(test)]
+mod agreement;
+pub mod answer;
+pub mod app;
+pub mod connection;
+pub mod context;
+pub mod decide;
+mod entropy;
+pub mod headers;
+pub mod held;
+pub mod respond;
+pub mod services;
+pub mod threads;
+
+pub use services::Services;

@@ -1,1 +1,17 @@
-//! Accept loops, connections between requests, sockets by address.
+//! Sockets: listeners that come and go with the configuration, and the client's side of a connection.
+//!
+//! A [`Link`] is a client's socket with its buffers. The connection's task keeps it; the HTTP engine gets
+//! an [`EngineIo`] for one request at a time, through which it sees exactly that request's bytes.
+
+pub mod accept;
+pub mod buffers;
+pub mod clock;
+pub mod io;
+pub mod link;
+pub mod listeners;
+pub mod stage;
+
+pub use io::EngineIo;
+pub use link::{Deadline, Fate, Link, ReadFailure, Waits};
+pub use listeners::{ListenerState, Manager};
+pub use stage::{Stage, StageFlag};

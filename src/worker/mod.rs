@@ -1,7 +1,14 @@
-//! Builds everything from one configuration; the only place that wires.
+//! Builds everything from one configuration; the only place that wires. And takes it down again.
+
+pub mod instance;
+pub mod shutdown;
+pub mod signals;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+use crate::control::Source;
+pub use instance::Instance;
 
 /// What `switchback run` was told.
 #[derive(Debug, Clone)]
@@ -13,6 +20,17 @@ pub struct RunOptions {
 }
 
 /// Serves until SIGTERM or SIGINT. 0: all work finished; 3: some was cut; 1: could not start.
-pub fn run(_options: RunOptions) -> ExitCode {
-    unimplemented!()
+pub fn run(options: RunOptions) -> ExitCode {
+    if let Err(error) = crate::telemetry::logs::init() {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
+    let threads = options.threads.unwrap_or_else(crate::engine::threads::default_count);
+    match Instance::start(Source::File(options.config), threads) {
+        Ok(instance) => signals::serve(instance),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,0 +1,297 @@
+//! One client connection from accept to close: wait for a complete head, let the engine handle that one
+//! request, repeat. Between requests there is a socket and a small task, and no buffer.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context as Poller, Poll, ready};
+use std::time::Duration;
+
+use pingora_core::apps::HttpServerApp;
+use pingora_core::protocols::http::ServerSession;
+use pingora_proxy::HttpProxy;
+use tokio::sync::watch;
+
+use super::app::{App, Incoming, with_incoming};
+use super::headers;
+use super::respond;
+use super::services::Services;
+use crate::net::{Deadline, EngineIo, Fate, Link, Stage, Waits, clock};
+use crate::sessions::connections::Cut;
+use crate::wire::body::BodyTracker;
+use crate::wire::head::{self, Head, HeadLimits, Parsed, RequestBody};
+use crate::wire::response;
+
+/// How long a client may take to notice that we are done: reading what it still sends keeps the kernel
+/// from resetting the connection and destroying the answer on its way.
+const LINGER: Duration = Duration::from_secs(2);
+/// How long a stream that must end is given to reach the end of its current event or frame.
+const BOUNDARY: Duration = Duration::from_millis(1000);
+
+/// What a data thread handles requests with.
+pub struct Engine {
+    pub proxy: Arc<HttpProxy<App>>,
+    pub services: Arc<Services>,
+    /// Never true: this proxy closes connections itself.
+    pub never: watch::Receiver<bool>,
+}
+
+enum Next {
+    Head(Head),
+    /// Nothing to answer: the client is gone, was idle for too long, or everything closes.
+    Close,
+    Refuse {
+        status: u16,
+        why: &'static str,
+        head_only: bool,
+    },
+}
+
+enum End {
+    /// The engine is done; whether the connection may serve another request.
+    Done(bool),
+    /// A deadline, a cut, or the client's disappearance ended it.
+    Broken(Fate),
+}
+
+/// Serves a connection to its end.
+pub async fn serve(engine: &Engine, link: &Arc<Link>) {
+    let client = Arc::new(headers::Client::new(link.client.ip(), link.local.port()));
+    loop {
+        let keep = match next_head(engine, link).await {
+            Next::Head(head) => exchange(engine, link, &client, &head).await,
+            Next::Close => return,
+            Next::Refuse { status, why, head_only } => {
+                count_refusal(engine, link, status);
+                link.begin(0, BodyTracker::new(RequestBody::None), waits(link));
+                link.push(&respond::raw(status, why, true, head_only));
+                false
+            }
+        };
+        if !sent(link).await {
+            return;
+        }
+        if !keep {
+            linger(link).await;
+            return;
+        }
+    }
+}
+
+/// Waits for the next request on an idle connection, until its head is complete.
+async fn next_head(engine: &Engine, link: &Arc<Link>) -> Next {
+    let config = link.listener().config.load_full();
+    let limits = HeadLimits {
+        bytes: config.limits.header_bytes,
+        fields: config.limits.header_fields,
+        target_bytes: config.limits.target_bytes,
+    };
+    // One byte more than a head may have, so that too much can be told from not yet enough.
+    let room = limits.bytes + 1;
+    let idle_until = clock::deadline_in(config.timeouts.idle);
+    let mut head_until = 0;
+    let mut scanned = 0;
+    poll_fn(|cx| {
+        link.connection.register(cx.waker());
+        loop {
+            let parsed = link.with_input(|input| match input {
+                b"" => None,
+                input => Some(head::parse(input, scanned, &limits)),
+            });
+            match parsed {
+                Some(Parsed::Complete(head)) => {
+                    // The engine takes no absolute target; the same request without one is parsed instead.
+                    let plain = link.with_input(|input| head::origin_form(&head, &input[head.skip..][..head.len]));
+                    let Some(plain) = plain else { return Poll::Ready(Next::Head(head)) };
+                    link.replace_front(head.skip + head.len, &plain);
+                    scanned = 0;
+                    continue;
+                }
+                Some(Parsed::Refused(refusal)) => {
+                    let (status, why) = (refusal.status, refusal.why);
+                    return Poll::Ready(Next::Refuse { status, why, head_only: false });
+                }
+                Some(Parsed::Incomplete { scanned: so_far }) => {
+                    scanned = so_far;
+                    if head_until == 0 {
+                        head_until = clock::deadline_in(config.timeouts.header);
+                    }
+                }
+                None => {}
+            }
+            let stage = engine.services.stage.get();
+            let is_idle = head_until == 0;
+            if stage == Stage::Cut || (is_idle && stage == Stage::CloseIdle) {
+                return Poll::Ready(Next::Close);
+            }
+            let deadline = if is_idle { idle_until } else { head_until };
+            if deadline <= clock::now_ms() {
+                return Poll::Ready(match is_idle {
+                    true => Next::Close,
+                    false => {
+                        Next::Refuse { status: 408, why: "the request head did not arrive in time", head_only: false }
+                    }
+                });
+            }
+            link.connection.wake_at(deadline);
+            match ready!(link.poll_receive(cx, room)) {
+                Ok(0) | Err(_) => return Poll::Ready(Next::Close),
+                Ok(_) => {}
+            }
+        }
+    })
+    .await
+}
+
+/// Lets the engine handle one request. `true`: the connection may serve another.
+async fn exchange(engine: &Engine, link: &Arc<Link>, client: &Arc<headers::Client>, head: &Head) -> bool {
+    let incoming = Incoming { link: link.clone(), client: client.clone(), upgrade: head.upgrade };
+    link.skip(head.skip);
+    link.begin(head.len, BodyTracker::new(head.body), waits(link));
+    let mut session = ServerSession::new_http1(Box::new(EngineIo(link.clone())));
+    // Lives until the client's wish is known; idle time between requests is this module's.
+    session.set_keepalive(Some(0));
+    let mut handled = engine.proxy.process_new_http(session, &engine.never);
+    let mut begun = false;
+    let mut stopping_since = 0;
+    let end = poll_fn(|cx| {
+        link.connection.register(cx.waker());
+        let polled = match begun {
+            true => handled.as_mut().poll(cx),
+            false => {
+                let polled;
+                (polled, begun) = with_incoming(&incoming, || handled.as_mut().poll(cx));
+                polled
+            }
+        };
+        if let Poll::Ready(reusable) = polled {
+            return Poll::Ready(End::Done(reusable.is_some()));
+        }
+        if let Poll::Ready(Err(_)) = link.poll_send(cx) {
+            return Poll::Ready(End::Broken(Fate::ClientGone));
+        }
+        match interrupted(engine, link, &mut stopping_since) {
+            Some(fate) => Poll::Ready(End::Broken(fate)),
+            None => Poll::Pending,
+        }
+    })
+    .await;
+    match end {
+        End::Done(keep) => keep && link.request_complete(),
+        End::Broken(fate) => {
+            link.set_fate(fate);
+            // Accounts for the request, and closes the connection to the endpoint.
+            drop(handled);
+            part(link, fate);
+            false
+        }
+    }
+}
+
+/// Whether the exchange must end now, and when to look again.
+fn interrupted(engine: &Engine, link: &Link, stopping_since: &mut u64) -> Option<Fate> {
+    let now = clock::now_ms();
+    let cut = link.connection.is_cut().or_else(|| (engine.services.stage.get() == Stage::Cut).then_some(Cut::Shutdown));
+    if let Some(cut) = cut {
+        if *stopping_since == 0 {
+            *stopping_since = now;
+        }
+        let is_stream = link.connection.current().kind().is_stream();
+        let waited_enough = now >= *stopping_since + BOUNDARY.as_millis() as u64;
+        if !is_stream || link.stop_at_boundary() || waited_enough {
+            return Some(Fate::Cut(cut));
+        }
+        link.connection.wake_at(now + 1);
+        return None;
+    }
+    match link.next_deadline() {
+        Some((at, deadline)) if at <= now => Some(Fate::Deadline(deadline)),
+        Some((at, _)) => {
+            link.connection.wake_at(at);
+            None
+        }
+        None => {
+            link.connection.wake_at(0);
+            None
+        }
+    }
+}
+
+/// The last words to the client of an exchange that did not end by itself.
+fn part(link: &Link, fate: Fate) {
+    if link.bytes_written() == 0 {
+        let (status, why) = match fate {
+            Fate::ClientGone | Fate::Deadline(Deadline::Write) => return,
+            Fate::Deadline(Deadline::Body) => (408, "the request body did not arrive in time"),
+            Fate::Deadline(Deadline::Response | Deadline::Silence | Deadline::Total) => {
+                (504, "the endpoint did not answer in time")
+            }
+            Fate::Cut(Cut::DrainDeadline) => (503, "the version is being taken out of service, try again"),
+            Fate::Cut(Cut::Shutdown) => (503, "the proxy is shutting down, try again"),
+        };
+        link.push(&respond::raw(status, why, true, false));
+        return;
+    }
+    let cut = match fate {
+        Fate::Cut(Cut::DrainDeadline) => response::Cut::Drain,
+        Fate::Cut(Cut::Shutdown) => response::Cut::Shutdown,
+        // A tunnel that fell silent is closed as if both sides were going away.
+        Fate::Deadline(Deadline::Silence) => response::Cut::Shutdown,
+        Fate::Deadline(Deadline::Body | Deadline::Write | Deadline::Response | Deadline::Total) | Fate::ClientGone => {
+            return;
+        }
+    };
+    link.push(link.farewell(cut));
+}
+
+/// Sends what is left. `false`: the client does not take it.
+async fn sent(link: &Link) -> bool {
+    poll_fn(|cx| {
+        link.connection.register(cx.waker());
+        if let Poll::Ready(result) = link.poll_send(cx) {
+            return Poll::Ready(result.is_ok());
+        }
+        pending_until(link, |deadline| deadline == Deadline::Write, cx)
+    })
+    .await
+}
+
+fn pending_until(link: &Link, gives_up: impl Fn(Deadline) -> bool, _cx: &mut Poller<'_>) -> Poll<bool> {
+    match link.next_deadline() {
+        Some((at, deadline)) if gives_up(deadline) && at <= clock::now_ms() => Poll::Ready(false),
+        Some((at, _)) => {
+            link.connection.wake_at(at);
+            Poll::Pending
+        }
+        None => Poll::Pending,
+    }
+}
+
+/// Closes our side and reads on for a while. RFC 9112 section 9.6.
+async fn linger(link: &Link) {
+    let until = clock::deadline_in(LINGER);
+    poll_fn(|cx| {
+        link.connection.register(cx.waker());
+        if ready!(link.poll_close_write(cx)).is_err() {
+            return Poll::Ready(());
+        }
+        while clock::now_ms() < until {
+            link.connection.wake_at(until);
+            if !ready!(link.poll_discard(cx)) {
+                break;
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+fn waits(link: &Link) -> Waits {
+    let timeouts = &link.listener().config.load().timeouts;
+    Waits { body: Some(timeouts.body), write: Some(timeouts.write), silence: None }
+}
+
+/// Refused before the engine saw it: counted without a route.
+fn count_refusal(engine: &Engine, link: &Link, status: u16) {
+    let snapshot = engine.services.live.pointer().load();
+    snapshot.codes.codes(&snapshot.generation, None, None).count(link.connection.thread, status);
+}

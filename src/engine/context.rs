@@ -1,0 +1,245 @@
+//! What one request carries through the engine's phases. Dropping it is the one place where the request is
+//! accounted for, so a cancelled exchange, a panic or a vanished client leaks nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+
+use super::app::Incoming;
+use super::headers;
+use super::held::Held;
+use super::services::Services;
+use crate::endpoints::EndpointRuntime;
+use crate::net::{Deadline, Fate, Link};
+use crate::outcome::ErrorClass;
+use crate::routing::table::CompiledService;
+use crate::routing::{Choice, RouteIdx, ServiceIdx, Thread};
+use crate::sessions::Kind;
+use crate::telemetry::access_log::AccessRecord;
+use crate::wire::Upgrade;
+
+/// Where a request goes.
+#[derive(Debug)]
+pub struct Destination {
+    pub service: ServiceIdx,
+    pub choice: Choice,
+    pub anyway: bool,
+    pub cookie: Option<HeaderValue>,
+    /// What to ask the endpoint for, if it is not what the client sent.
+    pub path_and_query: Option<String>,
+}
+
+/// The endpoint that works on the request now.
+#[derive(Debug)]
+pub struct Attempt {
+    pub endpoint: Arc<EndpointRuntime>,
+    pub address: SocketAddr,
+    pub reused: bool,
+}
+
+#[derive(Debug)]
+pub struct Context {
+    pub services: Arc<Services>,
+    pub link: Arc<Link>,
+    pub client: Arc<headers::Client>,
+    pub upgrade: Option<Upgrade>,
+    pub held: Arc<Held>,
+    pub thread: Thread,
+    pub started: Instant,
+    pub route: Option<RouteIdx>,
+    pub destination: Option<Destination>,
+    pub attempt: Option<Attempt>,
+    /// Incarnations of endpoints that could not be connected to.
+    pub tried: Vec<u64>,
+    pub attempts: u32,
+    pub kind: Kind,
+    /// Of the final answer, once it is being written; 0 before.
+    pub status: u16,
+    pub first_byte: Option<Duration>,
+    pub connected: Option<Duration>,
+    /// Body bytes of the answer; what an exchange that was cut has sent is counted with its head.
+    pub body_bytes: Option<u64>,
+    pub error: Option<ErrorClass>,
+    fate: Option<Fate>,
+    /// Request line for the access log, only kept while that is on.
+    pub line: Option<Box<RequestLine>>,
+}
+
+/// What the access log says of the request itself.
+#[derive(Debug, Clone)]
+pub struct RequestLine {
+    pub method: http::Method,
+    pub host: String,
+    pub path: String,
+    pub has_query: bool,
+    pub protocol: &'static str,
+    pub user_agent: Option<String>,
+}
+
+impl Context {
+    pub fn new(services: Arc<Services>, incoming: Incoming, held: Arc<Held>, thread: Thread) -> Context {
+        let Incoming { link, client, upgrade } = incoming;
+        Context {
+            services,
+            link,
+            client,
+            upgrade,
+            held,
+            thread,
+            started: Instant::now(),
+            route: None,
+            destination: None,
+            attempt: None,
+            tried: Vec::new(),
+            attempts: 0,
+            kind: Kind::Http,
+            status: 0,
+            first_byte: None,
+            connected: None,
+            body_bytes: None,
+            error: None,
+            fate: None,
+            line: None,
+        }
+    }
+
+    pub fn service(&self) -> Option<&CompiledService> {
+        let destination = self.destination.as_ref()?;
+        Some(self.held.snapshot.generation.table.service(destination.service))
+    }
+
+    /// The request now counts as in flight on its version.
+    pub fn begin(&self) {
+        if let Some(core) = self.version_core() {
+            core.in_flight.begin(self.thread, self.kind);
+            self.link.connection.begin(core.slot, crate::net::clock::now_ms());
+        }
+    }
+
+    /// The exchange turned out to be a stream.
+    pub fn becomes(&mut self, kind: Kind) {
+        if let Some(core) = self.version_core() {
+            core.in_flight.becomes(self.thread, self.kind, kind);
+            self.link.connection.becomes(kind);
+        }
+        self.kind = kind;
+    }
+
+    /// A new endpoint works on the request.
+    pub fn attempt_at(&mut self, attempt: Attempt) {
+        self.end_attempt();
+        attempt.endpoint.begin(self.thread);
+        self.attempts += 1;
+        self.attempt = Some(attempt);
+    }
+
+    pub fn end_attempt(&mut self) {
+        if let Some(attempt) = self.attempt.take() {
+            attempt.endpoint.end(self.thread);
+        }
+    }
+
+    /// The last attempt failed in a way that says something about its endpoint.
+    pub fn attempt_failed(&self) {
+        if let (Some(attempt), Some(destination), Some(service)) = (&self.attempt, &self.destination, self.service()) {
+            let version = self.held.snapshot.runtime.service(destination.service).version(destination.choice.version);
+            self.services.passive.failed(&attempt.endpoint, version, service.service.outlier.as_ref());
+        }
+    }
+
+    fn version_core(&self) -> Option<&crate::endpoints::VersionCore> {
+        let destination = self.destination.as_ref()?;
+        let service = self.held.snapshot.runtime.service(destination.service);
+        Some(&service.version(destination.choice.version).core)
+    }
+
+    /// Status and class of an exchange that the engine did not finish.
+    fn settle(&mut self) {
+        let (status, class) = match self.fate {
+            None | Some(Fate::ClientGone | Fate::Deadline(Deadline::Write)) => (499, ErrorClass::DownstreamAbort),
+            Some(Fate::Deadline(Deadline::Body)) => (408, ErrorClass::DownstreamAbort),
+            Some(Fate::Deadline(Deadline::Response | Deadline::Silence | Deadline::Total)) => {
+                (504, ErrorClass::Timeout)
+            }
+            Some(Fate::Cut(_)) => (503, ErrorClass::Local),
+        };
+        if self.status == 0 {
+            self.status = status;
+        }
+        let is_endpoints_fault = matches!(self.fate, Some(Fate::Deadline(Deadline::Response | Deadline::Silence)));
+        if is_endpoints_fault && self.kind == Kind::Http {
+            self.attempt_failed();
+        }
+        // A silent tunnel that is closed, and a stream that is asked to come back, are no failures.
+        let is_orderly = self.kind.is_stream()
+            && matches!(self.fate, Some(Fate::Deadline(Deadline::Silence) | Fate::Cut(_) | Fate::ClientGone));
+        if self.error.is_none() && !is_orderly {
+            self.error = Some(class);
+        }
+    }
+
+    fn log(&mut self, took: Duration) {
+        let Some(line) = self.line.take() else { return };
+        let generation = &self.held.snapshot.generation;
+        let destination = self.destination.as_ref();
+        let service = destination.map(|to| generation.table.service(to.service));
+        self.services.access_log.submit(AccessRecord {
+            at: crate::telemetry::unix_ms(),
+            client: self.link.client.ip(),
+            listener: self.link.connection.listener.clone(),
+            method: line.method,
+            host: line.host,
+            path: line.path,
+            has_query: line.has_query,
+            protocol: line.protocol,
+            status: self.status,
+            request_bytes: self.link.bytes_received(),
+            response_bytes: self.body_bytes.unwrap_or_else(|| self.link.bytes_written()),
+            duration_us: micros(took),
+            ttfb_us: self.first_byte.map(micros),
+            connect_us: self.connected.map(micros),
+            generation: generation.number(),
+            route: self.route.map(|route| generation.table.route_at(route).route.name.clone()),
+            service: service.map(|service| service.name.clone()),
+            version: destination.zip(service).map(|(to, service)| service.version_name(to.choice.version).clone()),
+            endpoint: self.attempt.as_ref().map(|attempt| attempt.address),
+            reason: destination.map(|to| to.choice.reason.as_str()),
+            kind: self.kind,
+            error: self.error,
+            attempts: self.attempts,
+            user_agent: line.user_agent,
+        });
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        self.fate = self.link.fate();
+        if self.status == 0 || self.fate.is_some() {
+            self.settle();
+        }
+        let took = self.started.elapsed();
+        let snapshot = &self.held.snapshot;
+        let version = self.destination.as_ref().map(|to| to.choice.version);
+        snapshot.codes.codes(&snapshot.generation, self.route, version).count(self.thread, self.status);
+        if let Some(core) = self.version_core() {
+            if let Some(class) = self.error {
+                core.meter.failed(self.thread, class);
+            }
+            // How long a stream stayed says nothing about how fast the version is.
+            if !self.kind.is_stream() {
+                core.meter.answered(self.thread, took);
+            }
+            core.in_flight.end(self.thread, self.kind);
+            self.link.connection.end();
+        }
+        self.log(took);
+        self.end_attempt();
+    }
+}

@@ -1,0 +1,113 @@
+//! A data thread: its runtime, its engine, its connections.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use pingora_core::server::configuration::ServerConf;
+use pingora_proxy::http_proxy;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::app::App;
+use super::connection::{self, Engine};
+use super::held;
+use super::services::Services;
+use crate::net::accept::{self, Accepted};
+use crate::net::listeners::OpenSet;
+use crate::net::{Link, clock};
+use crate::routing::Thread;
+use crate::sessions::connections::Connection;
+
+/// Idle endpoint connections that one data thread keeps, over all endpoints.
+const IDLE_CONNECTIONS: usize = 1024;
+
+/// Starts a data thread. It ends when `stop` is cancelled.
+pub fn spawn(
+    thread: Thread,
+    services: Arc<Services>,
+    open: watch::Receiver<Arc<OpenSet>>,
+    stop: CancellationToken,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("data-{}", thread.0)).spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                error!(thread = thread.0, %error, "cannot start a data thread");
+                return;
+            }
+        };
+        let live = services.live.clone();
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, run(thread, services, open, stop));
+        drop(local);
+        drop(runtime);
+        held::forget();
+        live.left(thread);
+    })
+}
+
+async fn run(thread: Thread, services: Arc<Services>, open: watch::Receiver<Arc<OpenSet>>, stop: CancellationToken) {
+    clock::set(services.live.nanos() / 1_000_000);
+    let conf = ServerConf {
+        threads: 1,
+        upstream_keepalive_pool_size: IDLE_CONNECTIONS,
+        max_retries: 64, // the policy of the service decides; see `App::fail_to_connect`
+        ..ServerConf::default()
+    };
+    let proxy = Arc::new(http_proxy(&Arc::new(conf), App { services: services.clone(), thread }));
+    let (_sender, never) = watch::channel(false);
+    let engine = Rc::new(Engine { proxy, services: services.clone(), never });
+    tokio::task::spawn_local(follow_generations(thread, services.clone()));
+    tokio::task::spawn_local(sweep(thread, services));
+    let serve = Rc::new(move |accepted| begin(thread, &engine, accepted));
+    tokio::select! {
+        () = accept::follow(open, serve) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+fn begin(thread: Thread, engine: &Rc<Engine>, accepted: Accepted) {
+    let Ok(local) = accepted.socket.local_addr() else { return };
+    let connection = Arc::new(Connection::new(thread, accepted.listener.name.clone()));
+    let listed = engine.services.connections.add(connection.clone());
+    let link = Link::new(accepted.socket, accepted.client, local, accepted.listener, connection);
+    let engine = engine.clone();
+    let open = accepted.open;
+    tokio::task::spawn_local(async move {
+        connection::serve(&engine, &link).await;
+        drop(listed);
+        drop(open);
+    });
+}
+
+/// Lets go of each snapshot as soon as it is live no longer, and says so.
+async fn follow_generations(thread: Thread, services: Arc<Services>) {
+    let mut published = services.live.subscribe();
+    loop {
+        published.borrow_and_update();
+        let number = held::refresh(&services.live);
+        services.live.saw(thread, number);
+        if published.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Moves the thread's clock on and wakes what waits for a deadline.
+async fn sweep(thread: Thread, services: Arc<Services>) {
+    let mut tick = tokio::time::interval(clock::TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let now = services.live.nanos() / 1_000_000;
+        clock::set(now);
+        services.connections.sweep(thread, now);
+    }
+}
+
+/// How many data threads there are if nothing else is said: one per core.
+pub fn default_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,540 @@
+//! A client's socket, shared by the connection's task and the engine's view of one request.
+//!
+//! What the engine writes is gathered and sent at the end of the poll in which it was written: a head goes
+//! out with the body that is already there, and never waits for one that is not. What the engine reads is
+//! cut at the end of the request by its own framing, so bytes of a following request stay here.
+//!
+//! One task uses a link, so the lock inside is never contended; it is there because the engine demands
+//! `Sync`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::buffers::Input;
+use super::clock;
+use super::listeners::ListenerState;
+use crate::sessions::connections::{Connection, Cut};
+use crate::wire::body::BodyTracker;
+use crate::wire::head::RequestBody;
+use crate::wire::response::{self, Boundary, Farewell, ResponseTracker};
+
+/// Writes up to this size are gathered.
+const SMALL_WRITE: usize = 8 * 1024;
+/// Gathered bytes that make the engine wait for the client.
+const OUTPUT_MAX: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub struct Link {
+    pub client: SocketAddr,
+    pub local: SocketAddr,
+    pub connection: Arc<Connection>,
+    listener: Arc<ListenerState>,
+    state: Mutex<State>,
+}
+
+/// Why the engine was given an error instead of body bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFailure {
+    /// The chunk framing of the request is broken.
+    BadFraming,
+    /// The body is larger than the service allows.
+    TooLarge,
+}
+
+/// Which wait has lasted too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deadline {
+    /// The client sends no more of its body.
+    Body,
+    /// The client does not read.
+    Write,
+    /// The endpoint has not begun to answer.
+    Response,
+    /// The endpoint fell silent in the middle of its answer, or both sides of an upgraded connection did.
+    Silence,
+    /// The whole exchange.
+    Total,
+}
+
+/// How an exchange ended when the engine did not end it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Deadline(Deadline),
+    Cut(Cut),
+    ClientGone,
+}
+
+/// How long each wait of one exchange may last. `None`: for ever.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Waits {
+    pub body: Option<Duration>,
+    pub write: Option<Duration>,
+    pub silence: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct State {
+    socket: TcpStream,
+    input: Option<Input>,
+    /// Bytes of the head that the engine has not taken yet.
+    head_left: usize,
+    body: BodyTracker,
+    body_max: Option<u64>,
+    /// The exchange was upgraded: bytes pass both ways as they are.
+    tunnel: bool,
+    output: Vec<u8>,
+    /// Response bytes taken from the engine for this request.
+    written: u64,
+    received: u64,
+    read_failure: Option<ReadFailure>,
+    waits: Waits,
+    reading_since: u64,
+    writing_since: u64,
+    last_progress: u64,
+    /// How long the endpoint may take to begin its answer; `None` once it has.
+    response_wait: Option<Duration>,
+    /// When the engine last took bytes of the request.
+    last_request_byte: u64,
+    total_by: u64,
+    watcher: Option<ResponseTracker>,
+    /// Stop the engine's output at the next boundary of the stream.
+    stop_at_boundary: bool,
+    stopped: bool,
+    fate: Option<Fate>,
+}
+
+impl Link {
+    pub fn new(
+        socket: TcpStream,
+        client: SocketAddr,
+        local: SocketAddr,
+        listener: Arc<ListenerState>,
+        connection: Arc<Connection>,
+    ) -> Arc<Link> {
+        let state = State {
+            socket,
+            input: None,
+            head_left: 0,
+            body: BodyTracker::new(RequestBody::None),
+            body_max: None,
+            tunnel: false,
+            output: Vec::new(),
+            written: 0,
+            received: 0,
+            read_failure: None,
+            waits: Waits::default(),
+            reading_since: 0,
+            writing_since: 0,
+            last_progress: 0,
+            response_wait: None,
+            last_request_byte: 0,
+            total_by: 0,
+            watcher: None,
+            stop_at_boundary: false,
+            stopped: false,
+            fate: None,
+        };
+        Arc::new(Link { client, local, connection, listener, state: Mutex::new(state) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The listener is gone from the configuration.
+    pub fn is_listener_draining(&self) -> bool {
+        self.listener.is_draining()
+    }
+
+    pub fn listener(&self) -> &ListenerState {
+        &self.listener
+    }
+
+    // ── between requests ────────────────────────────────────────────────────────────────────────────
+
+    /// Looks at what has been received and not yet taken.
+    pub fn with_input<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
+        look(self.state().input.as_ref().map_or(&[], Input::bytes))
+    }
+
+    /// Drops received bytes (empty lines before a request).
+    pub fn skip(&self, count: usize) {
+        self.state().consume(count);
+    }
+
+    /// Puts other bytes in the place of the first `count` received.
+    pub fn replace_front(&self, count: usize, with: &[u8]) {
+        if let Some(input) = &mut self.state().input {
+            input.replace_front(count, with);
+        }
+    }
+
+    /// Receives more, holding at most `limit` bytes. 0: the client has closed its side.
+    pub fn poll_receive(&self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
+        self.state().poll_receive(cx, limit)
+    }
+
+    /// The next `head_len` bytes are a request head with `body` behind it: what the engine sees now.
+    pub fn begin(&self, head_len: usize, body: BodyTracker, waits: Waits) {
+        let state = &mut *self.state();
+        state.head_left = head_len;
+        state.body = body;
+        state.body_max = None;
+        state.tunnel = false;
+        state.written = 0;
+        state.received = 0;
+        state.read_failure = None;
+        state.waits = waits;
+        state.reading_since = 0;
+        state.writing_since = 0;
+        state.last_progress = clock::now_ms();
+        state.response_wait = None;
+        state.last_request_byte = state.last_progress;
+        state.total_by = 0;
+        state.watcher = None;
+        state.stop_at_boundary = false;
+        state.stopped = false;
+        state.fate = None;
+    }
+
+    // ── what the engine's side decides about the exchange ───────────────────────────────────────────
+
+    /// The endpoint must begin to answer within `response` of the last byte it could have of the request, and
+    /// everything end within `total` from now.
+    pub fn set_deadlines(&self, response: Duration, total: Option<Duration>, silence: Duration) {
+        let state = &mut *self.state();
+        state.response_wait = Some(response);
+        state.total_by = total.map_or(0, clock::deadline_in);
+        state.waits.silence = Some(silence);
+    }
+
+    pub fn set_body_max(&self, max: Option<u64>) {
+        self.state().body_max = max;
+    }
+
+    /// The answer is an event stream: silence is its nature, and it may be ended between two events.
+    pub fn becomes_stream(&self) {
+        let state = &mut *self.state();
+        state.waits.silence = None;
+        state.total_by = 0;
+        state.watcher = Some(ResponseTracker::new(false));
+    }
+
+    /// The exchange is being upgraded: bytes pass as they are.
+    pub fn becomes_tunnel(&self, silence: Duration) {
+        let state = &mut *self.state();
+        state.tunnel = true;
+        state.waits = Waits { body: None, write: state.waits.write, silence: Some(silence) };
+        state.total_by = 0;
+        state.watcher = Some(ResponseTracker::new(false));
+    }
+
+    /// The head of the final answer is being written.
+    pub fn answered(&self) {
+        let state = &mut *self.state();
+        state.response_wait = None;
+        state.last_progress = clock::now_ms();
+    }
+
+    pub fn read_failure(&self) -> Option<ReadFailure> {
+        self.state().read_failure
+    }
+
+    /// Bytes of the answer that the engine has written so far, head and framing included.
+    pub fn bytes_written(&self) -> u64 {
+        self.state().written
+    }
+
+    /// Payload bytes of the request body so far.
+    pub fn bytes_received(&self) -> u64 {
+        self.state().received
+    }
+
+    /// Whether the request has been received to its end.
+    pub fn request_complete(&self) -> bool {
+        let state = self.state();
+        state.head_left == 0 && state.body.is_done() && !state.tunnel
+    }
+
+    // ── the connection's task, after each poll of the engine ────────────────────────────────────────
+
+    /// Sends what was gathered.
+    pub fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.state().poll_send(cx)
+    }
+
+    /// The earliest deadline of the exchange, and whether it has passed.
+    pub fn next_deadline(&self) -> Option<(u64, Deadline)> {
+        self.state().next_deadline()
+    }
+
+    /// The exchange is about to be dropped: why.
+    pub fn set_fate(&self, fate: Fate) {
+        self.state().fate = Some(fate);
+    }
+
+    pub fn fate(&self) -> Option<Fate> {
+        self.state().fate
+    }
+
+    /// Adds bytes of our own behind what the engine wrote (a farewell, a refusal).
+    pub fn push(&self, bytes: &[u8]) {
+        self.state().output.extend_from_slice(bytes);
+    }
+
+    /// The stream is to end: stops the engine's output at the next boundary. `true` once it is there.
+    pub fn stop_at_boundary(&self) -> bool {
+        let state = &mut *self.state();
+        state.stop_at_boundary = true;
+        if let Some(watcher) = &state.watcher {
+            state.stopped |= watcher.boundary() == Boundary::Clean;
+        }
+        state.stopped
+    }
+
+    /// What ends the stream properly from where it is; nothing for what is no stream.
+    pub fn farewell(&self, cut: response::Cut) -> &'static [u8] {
+        match self.state().watcher.as_ref().map(|watcher| watcher.farewell(cut)) {
+            Some(Farewell::Say(bytes)) => bytes,
+            Some(Farewell::Abrupt) | None => b"",
+        }
+    }
+
+    /// No more from us: FIN.
+    pub fn poll_close_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.state().socket).poll_shutdown(cx)
+    }
+
+    /// Receives and forgets. `Ready(false)`: the client has closed.
+    pub fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        let state = &mut *self.state();
+        state.input = None;
+        let mut scratch = [0u8; 4096];
+        let mut buf = ReadBuf::new(&mut scratch);
+        match ready!(Pin::new(&mut state.socket).poll_read(cx, &mut buf)) {
+            Ok(()) => Poll::Ready(!buf.filled().is_empty()),
+            Err(_) => Poll::Ready(false),
+        }
+    }
+
+    // ── the engine's view ───────────────────────────────────────────────────────────────────────────
+
+    pub(super) fn engine_read(&self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.state().engine_read(cx, out)
+    }
+
+    pub(super) fn engine_write(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.state().engine_write(cx, data)
+    }
+}
+
+impl State {
+    fn consume(&mut self, count: usize) {
+        if let Some(input) = &mut self.input {
+            input.consume(count);
+            if input.is_empty() {
+                self.input = None;
+            }
+        }
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
+        let mut input = self.input.take().unwrap_or_else(Input::take);
+        let mut buf = ReadBuf::new(input.room(limit));
+        if buf.remaining() == 0 {
+            self.input = Some(input);
+            return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+        }
+        let polled = Pin::new(&mut self.socket).poll_read(cx, &mut buf);
+        let count = buf.filled().len();
+        input.received(count);
+        if !input.is_empty() {
+            self.input = Some(input);
+        }
+        ready!(polled)?;
+        Poll::Ready(Ok(count))
+    }
+
+    fn engine_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.tunnel {
+            return self.tunnel_read(cx, out);
+        }
+        loop {
+            let finished = self.head_left == 0 && self.body.is_done();
+            if let Some(input) = self.input.as_ref().filter(|_| !finished) {
+                let bytes = input.bytes();
+                let offered = &bytes[..bytes.len().min(out.remaining())];
+                let taken = if self.head_left > 0 {
+                    let taken = offered.len().min(self.head_left);
+                    self.head_left -= taken;
+                    taken
+                } else {
+                    match self.body.admit(offered) {
+                        Ok(taken) => taken,
+                        Err(_) => return self.fail_read(ReadFailure::BadFraming),
+                    }
+                };
+                out.put_slice(&offered[..taken]);
+                self.consume(taken);
+                self.received = self.body.data_bytes();
+                if self.body_max.is_some_and(|max| self.received > max) {
+                    return self.fail_read(ReadFailure::TooLarge);
+                }
+                self.reading_since = 0;
+                self.last_request_byte = clock::now_ms();
+                if taken > 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            if finished && self.input.is_some() {
+                // The next request has begun to arrive: the client is alive, there is nothing to tell.
+                return Poll::Pending;
+            }
+            match self.poll_receive(cx, 0) {
+                Poll::Pending => {
+                    if !finished && self.reading_since == 0 {
+                        self.reading_since = clock::now_ms();
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                // The client has closed: the engine decides what that means.
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(_)) => {}
+            }
+        }
+    }
+
+    fn tunnel_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(input) = &self.input {
+            let bytes = input.bytes();
+            let count = bytes.len().min(out.remaining());
+            out.put_slice(&bytes[..count]);
+            self.consume(count);
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut self.socket).poll_read(cx, out);
+        if polled.is_ready() {
+            self.last_progress = clock::now_ms();
+        }
+        polled
+    }
+
+    fn fail_read(&mut self, failure: ReadFailure) -> Poll<io::Result<()>> {
+        self.read_failure = Some(failure);
+        Poll::Ready(Err(io::ErrorKind::InvalidData.into()))
+    }
+
+    fn engine_write(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if self.stopped {
+            // The connection's task ends the exchange in this very poll.
+            return Poll::Pending;
+        }
+        let mut offered = data;
+        if self.stop_at_boundary
+            && let Some(watcher) = &self.watcher
+        {
+            let split = watcher.safe_split(data);
+            if split > 0 {
+                offered = &data[..split];
+            }
+        }
+        let accepted = ready!(self.accept(cx, offered))?;
+        self.written += accepted as u64;
+        self.last_progress = clock::now_ms();
+        if let Some(watcher) = &mut self.watcher {
+            watcher.wrote(&offered[..accepted]);
+            if self.stop_at_boundary && watcher.boundary() == Boundary::Clean {
+                self.stopped = true;
+            }
+        }
+        Poll::Ready(Ok(accepted))
+    }
+
+    /// Small writes are gathered, large ones go out together with what was gathered before them.
+    fn accept(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if data.len() <= SMALL_WRITE && self.output.len() + data.len() <= OUTPUT_MAX {
+            self.output.extend_from_slice(data);
+            return Poll::Ready(Ok(data.len()));
+        }
+        loop {
+            let slices = [io::IoSlice::new(&self.output), io::IoSlice::new(data)];
+            let slices = if self.output.is_empty() { &slices[1..] } else { &slices[..] };
+            let sent = match Pin::new(&mut self.socket).poll_write_vectored(cx, slices) {
+                Poll::Pending => {
+                    if self.writing_since == 0 {
+                        self.writing_since = clock::now_ms();
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(sent) => sent?,
+            };
+            self.writing_since = 0;
+            let gathered = self.output.len();
+            self.output.drain(..sent.min(gathered));
+            if sent > gathered {
+                return Poll::Ready(Ok(sent - gathered));
+            }
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            match Pin::new(&mut self.socket).poll_write(cx, &self.output) {
+                Poll::Pending => {
+                    if self.writing_since == 0 {
+                        self.writing_since = clock::now_ms();
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(sent)) => {
+                    self.writing_since = 0;
+                    self.last_progress = clock::now_ms();
+                    self.output.drain(..sent);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+        if self.output.capacity() > SMALL_WRITE {
+            self.output = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn next_deadline(&self) -> Option<(u64, Deadline)> {
+        let after = |since: u64, wait: Option<Duration>| match wait {
+            Some(wait) if since > 0 => since.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            _ => 0,
+        };
+        // While the client is the one who does not read or send, the endpoint's silence is not its fault.
+        let client_waits = self.writing_since > 0 || self.reading_since > 0;
+        let silence = if self.response_wait.is_none() && !client_waits && (self.written > 0 || self.tunnel) {
+            after(self.last_progress, self.waits.silence)
+        } else {
+            0
+        };
+        let response = if client_waits { 0 } else { after(self.last_request_byte, self.response_wait) };
+        [
+            (after(self.reading_since, self.waits.body), Deadline::Body),
+            (after(self.writing_since, self.waits.write), Deadline::Write),
+            (response, Deadline::Response),
+            (silence, Deadline::Silence),
+            (self.total_by, Deadline::Total),
+        ]
+        .into_iter()
+        .filter(|(at, _)| *at > 0)
+        .min_by_key(|(at, _)| *at)
+    }
+}

@@ -1,0 +1,275 @@
+//! Listening sockets by name: bound before a generation is published, accepted on by every data thread,
+//! removed without losing a connection that the kernel has already taken.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, watch};
+
+use crate::config::model::{Listener, Name};
+use crate::control::api::ListenerStatus;
+use crate::control::ports::{Listeners, Prepared};
+
+const BACKLOG: i32 = 4096;
+
+/// What the connections of one listener share.
+#[derive(Debug)]
+pub struct ListenerState {
+    pub name: Name,
+    /// Limits and timeouts; changed by a reload for connections that are open already.
+    pub config: ArcSwap<Listener>,
+    open: AtomicUsize,
+    draining: AtomicBool,
+    closed_one: Notify,
+}
+
+/// Counts a connection for as long as it lives.
+#[derive(Debug)]
+pub struct OpenConnection(Arc<ListenerState>);
+
+impl ListenerState {
+    /// `None` while the listener has as many connections as it may have.
+    pub fn try_open(self: &Arc<Self>) -> Option<OpenConnection> {
+        let max = self.config.load().limits.connections;
+        if self.open.fetch_add(1, Ordering::AcqRel) >= max {
+            self.open.fetch_sub(1, Ordering::AcqRel);
+            return None;
+        }
+        Some(OpenConnection(self.clone()))
+    }
+
+    /// Resolves when a connection was closed since this future was created.
+    pub async fn closed_one(&self) {
+        self.closed_one.notified().await;
+    }
+
+    /// The listener is gone from the configuration: each answer is the last on its connection.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+        self.0.closed_one.notify_one();
+    }
+}
+
+/// A socket that is accepted on.
+#[derive(Debug, Clone)]
+pub struct Open {
+    pub state: Arc<ListenerState>,
+    pub socket: Arc<TcpListener>,
+    pub address: SocketAddr,
+    bind: SocketAddr,
+}
+
+pub type OpenSet = BTreeMap<Name, Open>;
+
+/// Owns the sockets; data threads follow [`Manager::subscribe`].
+#[derive(Debug)]
+pub struct Manager {
+    open: watch::Sender<Arc<OpenSet>>,
+    /// Listeners that are gone but have connections left.
+    leaving: Mutex<Vec<Open>>,
+}
+
+struct Ready {
+    wanted: OpenSet,
+    configs: BTreeMap<Name, Listener>,
+}
+
+impl Manager {
+    pub fn new() -> Arc<Manager> {
+        Arc::new(Manager { open: watch::Sender::new(Arc::default()), leaving: Mutex::default() })
+    }
+
+    pub fn subscribe(&self) -> watch::Receiver<Arc<OpenSet>> {
+        self.open.subscribe()
+    }
+
+    /// Stops accepting everywhere; the sockets are closed once their queues are empty.
+    pub fn close_all(&self) {
+        self.open.send_replace(Arc::default());
+    }
+
+    /// Where a listener really is (after a bind to port 0).
+    pub fn address(&self, name: &str) -> Option<SocketAddr> {
+        self.open.borrow().get(name).map(|open| open.address)
+    }
+}
+
+impl Listeners for Manager {
+    fn prepare(&self, wanted: &BTreeMap<Name, Listener>) -> Result<Prepared, String> {
+        let open = self.open.borrow().clone();
+        let mut next = OpenSet::new();
+        for (name, listener) in wanted {
+            let same_name = open.get(name).filter(|have| have.bind == listener.bind);
+            let entry = match same_name {
+                Some(have) => have.clone(),
+                None => {
+                    // The same address under another name keeps its socket and the queue behind it.
+                    let same_socket =
+                        open.values().find(|have| have.bind == listener.bind && listener.bind.port() != 0);
+                    let socket = match same_socket {
+                        Some(have) => have.socket.clone(),
+                        None => Arc::new(bind(listener.bind).map_err(|error| explain(name, listener.bind, &error))?),
+                    };
+                    let address = socket.local_addr().map_err(|error| explain(name, listener.bind, &error))?;
+                    let state = ListenerState {
+                        name: name.clone(),
+                        config: ArcSwap::from_pointee(listener.clone()),
+                        open: AtomicUsize::new(0),
+                        draining: AtomicBool::new(false),
+                        closed_one: Notify::new(),
+                    };
+                    Open { state: Arc::new(state), socket, address, bind: listener.bind }
+                }
+            };
+            next.insert(name.clone(), entry);
+        }
+        Ok(Box::new(Ready { wanted: next, configs: wanted.clone() }))
+    }
+
+    fn commit(&self, prepared: Prepared) {
+        let Ok(ready) = prepared.downcast::<Ready>() else {
+            unreachable!("control hands back what prepare gave it");
+        };
+        for (name, open) in &ready.wanted {
+            if **open.state.config.load() != ready.configs[name] {
+                open.state.config.store(Arc::new(ready.configs[name].clone()));
+            }
+        }
+        let before = self.open.borrow().clone();
+        let mut leaving = self.leaving.lock().expect("no holder panics");
+        leaving.retain(|open| open.state.open.load(Ordering::Acquire) > 0);
+        for (name, open) in before.iter() {
+            if !ready.wanted.get(name).is_some_and(|kept| Arc::ptr_eq(&kept.state, &open.state)) {
+                open.state.draining.store(true, Ordering::Release);
+                leaving.push(open.clone());
+            }
+        }
+        self.open.send_replace(Arc::new(ready.wanted));
+    }
+
+    fn status(&self) -> Vec<ListenerStatus> {
+        let line = |open: &Open, draining| ListenerStatus {
+            name: open.state.name.to_string(),
+            address: open.address.to_string(),
+            connections: open.state.open.load(Ordering::Acquire) as u64,
+            draining,
+        };
+        let mut lines: Vec<ListenerStatus> = self.open.borrow().values().map(|open| line(open, false)).collect();
+        let leaving = self.leaving.lock().expect("no holder panics");
+        lines.extend(leaving.iter().map(|open| line(open, true)).filter(|line| line.connections > 0));
+        lines
+    }
+
+    fn difference(&self, wanted: &BTreeMap<Name, Listener>) -> (Vec<String>, Vec<String>) {
+        let open = self.open.borrow();
+        let text = |name: &Name, bind: &SocketAddr| format!("{name} ({bind})");
+        let bound = wanted
+            .iter()
+            .filter(|(_, listener)| !open.values().any(|have| have.bind == listener.bind))
+            .map(|(name, listener)| text(name, &listener.bind))
+            .collect();
+        let closed = open
+            .iter()
+            .filter(|(_, have)| !wanted.values().any(|listener| listener.bind == have.bind))
+            .map(|(name, have)| text(name, &have.bind))
+            .collect();
+        (bound, closed)
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it: one system call less for each.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn explain(name: &str, address: SocketAddr, error: &io::Error) -> String {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let port = address.port();
+            format!(
+                "another process listens there (`ss -ltnp sport = :{port}` shows which); stop it or choose another port"
+            )
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE; use a higher port or grant the capability".to_string()
+        }
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address".to_string(),
+        _ => "check the address".to_string(),
+    };
+    format!("listener `{name}` cannot bind {address}: {error}; {hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::{ListenerLimits, ListenerTimeouts};
+    use std::time::Duration;
+
+    fn listener(bind: &str, connections: usize) -> Listener {
+        let second = Duration::from_secs(1);
+        Listener {
+            bind: bind.parse().expect("a literal address"),
+            timeouts: ListenerTimeouts { header: second, idle: second, body: second, write: second },
+            limits: ListenerLimits { connections, header_bytes: 1024, header_fields: 10, target_bytes: 100 },
+        }
+    }
+
+    fn wanted(entries: &[(&str, &str)]) -> BTreeMap<Name, Listener> {
+        entries.iter().map(|(name, bind)| (Name::from(*name), listener(bind, 10))).collect()
+    }
+
+    #[test]
+    fn a_port_that_is_taken_changes_nothing_and_says_so() {
+        let manager = Manager::new();
+        manager.commit(manager.prepare(&wanted(&[("web", "127.0.0.1:0")])).expect("a free port"));
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("bound").to_string();
+        let refused = manager.prepare(&wanted(&[("web", "127.0.0.1:0"), ("more", &address)]));
+        let message = refused.expect_err("the port is taken");
+        assert!(message.contains("`more`") && message.contains(&address) && message.contains("in use"), "{message}");
+        assert_eq!(manager.status().len(), 1);
+    }
+
+    #[test]
+    fn a_renamed_listener_keeps_its_socket() {
+        let manager = Manager::new();
+        let address = {
+            let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            probe.local_addr().expect("bound").to_string()
+        };
+        manager.commit(manager.prepare(&wanted(&[("a", &address)])).expect("free again"));
+        let before = manager.open.borrow()["a"].socket.clone();
+        manager.commit(manager.prepare(&wanted(&[("b", &address)])).expect("its own socket"));
+        assert!(Arc::ptr_eq(&before, &manager.open.borrow()["b"].socket));
+    }
+
+    #[test]
+    fn limits_change_without_a_new_socket() {
+        let manager = Manager::new();
+        let mut first = wanted(&[("web", "127.0.0.1:0")]);
+        manager.commit(manager.prepare(&first).expect("a free port"));
+        let state = manager.open.borrow()["web"].state.clone();
+        let held = state.try_open().expect("room");
+        first.get_mut("web").expect("listed").limits.connections = 1;
+        manager.commit(manager.prepare(&first).expect("nothing to bind"));
+        assert!(state.try_open().is_none(), "the new limit holds at once");
+        drop(held);
+        assert!(state.try_open().is_some());
+    }
+}

@@ -1,0 +1,75 @@
+//! Signals: SIGTERM and SIGINT end the process gracefully, a second one at once; SIGHUP reloads; SIGUSR1
+//! reopens the access log.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::instance::Instance;
+use crate::control::api::{Author, Change, Request};
+
+/// Exit code when work was cut.
+const CUT: u8 = 3;
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    reopen: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    async fn end(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
+    }
+}
+
+/// Serves until told to stop.
+pub fn serve(instance: Instance) -> ExitCode {
+    let runtime = instance.runtime().clone();
+    let mut signals = match runtime.block_on(async { Signals::listen() }) {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("error: cannot listen for signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(until_end(&instance, &mut signals));
+    let hurry = CancellationToken::new();
+    let second = hurry.clone();
+    runtime.spawn(async move {
+        signals.end().await;
+        warn!("second signal: ending now");
+        second.cancel();
+    });
+    let ended = instance.shutdown(hurry);
+    if ended.cut > 0 { ExitCode::from(CUT) } else { ExitCode::SUCCESS }
+}
+
+async fn until_end(instance: &Instance, signals: &mut Signals) {
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
+            _ = signals.hangup.recv() => {
+                let request = Request { change: Change::Reload, author: Author("signal:SIGHUP".into()), if_match: None };
+                match instance.handle.request(request).await {
+                    Ok(receipt) => info!(generation = receipt.generation, changed = receipt.changed, "reloaded on SIGHUP"),
+                    Err(refused) => warn!(?refused, "reload on SIGHUP refused; the running generation keeps serving"),
+                }
+            }
+            _ = signals.reopen.recv() => instance.access_log.reopen(),
+        }
+    }
+}
