@@ -1,0 +1,215 @@
+//! The budgets of the pure part: a decision takes the same time with ten routes and with a hundred
+//! thousand, and a new split is made in microseconds.
+//!
+//! `cargo bench --bench micro`, or with a filter: `cargo bench --bench micro -- decision`.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use http::{HeaderMap, Method};
+use switchback::config::model::*;
+use switchback::routing::compile::{compile, intended_shares, split_from};
+use switchback::routing::matcher::RequestView;
+use switchback::routing::*;
+
+const SIZES: [usize; 5] = [10, 100, 1_000, 10_000, 100_000];
+
+/// How the routes of a table differ.
+#[derive(Clone, Copy)]
+enum Shape {
+    Hosts,
+    Prefixes,
+}
+
+impl Shape {
+    const ALL: [Shape; 2] = [Shape::Hosts, Shape::Prefixes];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hosts => "hosts",
+            Self::Prefixes => "prefixes",
+        }
+    }
+
+    fn route(self, at: usize) -> Route {
+        let (host, path) = match self {
+            Self::Hosts => (format!("app-{at}.shop.example.com"), "/".to_owned()),
+            Self::Prefixes => ("shop.example.com".to_owned(), format!("/api/v1/service-{at}")),
+        };
+        Route {
+            name: format!("route-{at}").into(),
+            matcher: Match { host: HostMatch::Exact(host), path: PathMatch::Prefix(path), ..Match::default() },
+            action: Action::Forward { service: "service-0".into(), rewrite: Rewrite::default() },
+        }
+    }
+
+    fn request(self, at: usize) -> (String, String) {
+        match self {
+            Self::Hosts => (format!("app-{at}.shop.example.com"), "/cart/items/42".to_owned()),
+            Self::Prefixes => ("shop.example.com".to_owned(), format!("/api/v1/service-{at}/items/42")),
+        }
+    }
+}
+
+fn service(intent: Intent) -> Service {
+    let secs = Duration::from_secs;
+    let address = |text: &str| EndpointAddress::Ip(text.parse().expect("an address"));
+    let version = |name: &str, text| (name.into(), Version { endpoints: vec![address(text)] });
+    Service {
+        versions: BTreeMap::from([
+            version("v1", "10.0.0.1:80"),
+            version("v2", "10.0.0.2:80"),
+            version("v3", "10.0.0.3:80"),
+        ]),
+        intent,
+        sticky: None,
+        force: None,
+        health: None,
+        outlier: None,
+        retry: Retry { attempts: 2 },
+        timeouts: Timeouts {
+            connect: secs(2),
+            request: secs(60),
+            idle: secs(75),
+            upgrade_idle: secs(3600),
+            total: None,
+        },
+        limits: Limits { body: None, in_flight: None },
+        upstream: Upstream { keepalive_idle: secs(4) },
+        drain: Drain { requests: secs(30), streams: secs(600), sessions: secs(600), reconnect_spread: secs(30) },
+        hold: Hold { max_wait: secs(5), max_requests: 1024 },
+    }
+}
+
+fn config(shape: Shape, routes: usize, services: usize) -> Arc<Config> {
+    let weights = BTreeMap::from([("v1".into(), 90), ("v2".into(), 10)]);
+    let named = |at| (format!("service-{at}").into(), service(Intent::Split(weights.clone())));
+    Arc::new(Config {
+        state_dir: None,
+        listeners: BTreeMap::new(),
+        admin: Admin { bind: AdminBind::Tcp("127.0.0.1:9900".parse().expect("an address")), insecure: false },
+        expose: Expose::default(),
+        access_log: AccessLog { to: AccessLogTarget::Off, buffer: 8192 },
+        shutdown: Shutdown {
+            pre_drain: Duration::from_secs(2),
+            linger: Duration::from_secs(1),
+            timeout: Duration::from_secs(9),
+        },
+        routes: (0..routes).map(|at| shape.route(at)).collect(),
+        services: (0..services).map(named).collect(),
+        expect: Vec::new(),
+    })
+}
+
+fn generation(config: Arc<Config>) -> Generation {
+    let table = compile(config).expect("the routes compile");
+    let splits = table.services.iter().map(|service| split_from(service, intended_shares(service), 4)).collect();
+    let stamp = Stamp { number: 1, hash: "".into(), author: "bench".into(), cause: "start".into(), at_ms: 0 };
+    Generation { stamp, table: Arc::new(table), splits }
+}
+
+/// Requests for routes all over the table, so that the caches hold no more of it than they would in production.
+fn requests(shape: Shape, routes: usize) -> Vec<(String, String)> {
+    (0..4096_usize).map(|at| shape.request(at.wrapping_mul(0x9E37_79B1) % routes)).collect()
+}
+
+fn matching(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("match");
+    let (method, headers) = (Method::GET, HeaderMap::new());
+    for shape in Shape::ALL {
+        for size in SIZES {
+            let table = compile(config(shape, size, 1)).expect("the routes compile");
+            let requests = requests(shape, size);
+            let mut turn = 0;
+            group.bench_function(BenchmarkId::new(shape.name(), size), |bencher| {
+                bencher.iter(|| {
+                    let (host, path) = &requests[turn % requests.len()];
+                    turn += 1;
+                    let view = RequestView { method: &method, host, path, query: None, headers: &headers };
+                    table.route(black_box(&view)).expect("every request has a route")
+                });
+            });
+        }
+    }
+}
+
+fn choosing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("choose");
+    let names: Vec<Name> = (0..12).map(|at| format!("v{at}").into()).collect();
+    for weights in [&[1][..], &[9_500, 500], &[9_000, 700, 300], &[9_989, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]] {
+        let versions = weights.len();
+        let shares = weights.iter().map(|&weight| Share::Weight(weight)).collect();
+        let split = Split::new(&names[..versions], shares, 1, 1);
+        group.bench_function(BenchmarkId::new("weight", versions), |bencher| bencher.iter(|| split.next(Thread(0))));
+        let mut id = 0;
+        group.bench_function(BenchmarkId::new("sticky", versions), |bencher| {
+            bencher.iter(|| {
+                id += 1;
+                let client = Client { key: Some(ClientKey(id)), ..Client::default() };
+                choose(&split, 7, black_box(&client), Thread(0), |_| Ready::Yes)
+            });
+        });
+    }
+}
+
+/// Everything between the parsed request head and the version: normal forms, route, version, tally.
+fn decision(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decision");
+    let (method, headers) = (Method::GET, HeaderMap::new());
+    for shape in Shape::ALL {
+        for size in [10, 100_000] {
+            let generation = generation(config(shape, size, 1));
+            let requests = requests(shape, size);
+            for (kind, sticky) in [("weight", false), ("sticky", true)] {
+                let mut turn = 0;
+                group.bench_function(BenchmarkId::new(format!("{}/{kind}", shape.name()), size), |bencher| {
+                    bencher.iter(|| {
+                        let (host, path) = &requests[turn % requests.len()];
+                        turn += 1;
+                        let host = host::normalise(host.as_bytes()).expect("a host");
+                        let path = path::normalise(path).expect("a path");
+                        let (host, path) = (&*host, &*path);
+                        let view = RequestView { method: &method, host, path, query: None, headers: &headers };
+                        let route = generation.table.route(black_box(&view)).expect("every request has a route");
+                        let idx = generation.table.route_at(route).service.expect("every route forwards");
+                        let split = generation.split(idx);
+                        let key = sticky.then_some(ClientKey(turn as u64));
+                        let client = Client { key, ..Client::default() };
+                        let salt = generation.table.service(idx).salt;
+                        let choice = choose(split, salt, &client, Thread(0), |_| Ready::Yes).expect("all are ready");
+                        split.tally(Thread(0), choice.version, choice.bucket);
+                        choice
+                    });
+                });
+            }
+        }
+    }
+}
+
+fn changing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("change");
+    group.sample_size(10);
+    for shape in Shape::ALL {
+        for size in [10_000, 100_000] {
+            let config = config(shape, size, 1);
+            group.bench_function(BenchmarkId::new(format!("compile/{}", shape.name()), size), |bencher| {
+                bencher.iter_batched(|| config.clone(), compile, BatchSize::PerIteration);
+            });
+        }
+    }
+    let before = generation(config(Shape::Hosts, 1_000, 1_000));
+    let service = before.table.service_named("service-500").expect("it is there");
+    group.bench_function(BenchmarkId::new("one split", 1_000), |bencher| {
+        bencher.iter(|| {
+            let shares = vec![Share::Weight(50), Share::Weight(50), Share::Off];
+            let split = split_from(before.table.service(service), shares, 4);
+            before.with_splits(Stamp { number: 2, ..before.stamp.clone() }, [(service, split)])
+        });
+    });
+}
+
+criterion_group!(benches, matching, choosing, decision, changing);
+criterion_main!(benches);
