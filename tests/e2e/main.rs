@@ -1,0 +1,46 @@
+//! The promises, kept on real sockets: every test starts the real binary, real origins and clients that
+//! never retry, and looks at both ends. One file per promise; the invariants I1…I13 of the architecture
+//! document have tests that carry their name.
+//!
+//! I5 (rollback is a pointer swap) and I10 (no shared lock, no allocation on the hot path) are properties
+//! of the code, not of the wire: the micro benches hold them. Here I5 shows only as the receipt's
+//! `flip_micros` in `switch.rs`.
+//!
+//! Each world lives on a loopback address of its own (127.x.y.z, so Linux), ports never collide, and the
+//! tests run side by side. Nothing waits for a time: a test waits for a state, with a deadline.
+
+mod harness;
+
+mod access_log;
+mod admin;
+mod bad_config;
+mod bad_state;
+mod cli;
+mod deadlines;
+mod drain;
+mod errors_classified;
+mod headline;
+mod health;
+mod hold;
+mod i11_drain_exact;
+mod i12_bounded;
+mod i13_explained;
+mod i1_one_generation;
+mod i2_nothing_breaks;
+mod i3_bad_config;
+mod i4_acknowledged;
+mod i6_split_exact;
+mod i7_pinned;
+mod i8_owner_shown;
+mod i9_state_survives;
+mod listeners;
+mod plan_explain;
+mod reload_zd5;
+mod self_test;
+mod shutdown;
+mod smuggling;
+mod stale_reuse;
+mod sticky;
+mod switch;
+mod traffic;
+mod zd8_endpoint_replacement;

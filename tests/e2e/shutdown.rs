@@ -1,0 +1,116 @@
+//! SIGTERM: readiness goes first, nothing is refused while the load balancer looks away, and it ends the
+//! moment it is idle.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::load::Plan;
+use crate::harness::*;
+
+async fn running(shutdown: &str) -> (World, Origin) {
+    let mut world = World::new();
+    let v1 = world.origin("v1").await;
+    let shutdown = if shutdown.is_empty() { String::new() } else { format!("shutdown: {{ {shutdown} }}\n") };
+    world.start(&(shutdown + &one_service(&[&v1], "active: v1"))).await;
+    (world, v1)
+}
+
+#[tokio::test]
+async fn the_order_of_a_shutdown() {
+    let (mut world, _v1) = running("pre_drain: 1s, linger: 500ms, timeout: 8s").await;
+    let mut kept = world.client();
+    assert_eq!(kept.get("/").await.status, 200);
+    let mut slow = world.client();
+    let slow = tokio::spawn(async move { slow.get("/slow/2500").await });
+    until("it runs", || async { world.version_status("shop", "v1").await["in_flight"]["http"] == 1 }).await;
+    world.signal(libc::SIGTERM);
+    let began = Instant::now();
+    until("readiness is off", || async { world.admin_get("/readyz").await.status == 503 }).await;
+    assert!(began.elapsed() < Duration::from_millis(700), "{:?}", began.elapsed());
+    assert!(world.admin_get("/readyz").await.text().contains("draining"));
+    assert_eq!(world.admin_get("/livez").await.status, 200);
+    // Still accepting, for those whom the news has not reached.
+    let fresh = world.get("/").await;
+    assert_eq!(fresh.status, 200, "{:?}", fresh.outcome);
+    // Lame duck: the answer says close, and new connections are refused.
+    until("answers say close", || async {
+        let seen = world.client().get("/").await;
+        seen.closes() || matches!(seen.outcome, Outcome::NotConnected(_))
+    })
+    .await;
+    let last = kept.get("/").await;
+    assert!(last.outcome == Outcome::Ok || last.outcome == Outcome::ClosedBeforeAnswer, "{last:?}");
+    let status = world.exit(Duration::from_secs(10)).await;
+    let took = began.elapsed();
+    let seen = slow.await.unwrap();
+    assert_eq!((seen.status, &seen.outcome), (200, &Outcome::Ok), "what ran was finished");
+    assert_eq!(status.code(), Some(0));
+    assert!(
+        took > Duration::from_secs(2) && took < Duration::from_secs(5),
+        "it ends when the last request does: {took:?}"
+    );
+}
+
+#[tokio::test]
+async fn idle_it_ends_soon_and_within_ten_seconds_by_default() {
+    let (mut world, _v1) = running("").await;
+    let idle = world.raw().await;
+    assert_eq!(world.get("/").await.status, 200);
+    let began = Instant::now();
+    let status = world.terminate().await;
+    assert_eq!(status.code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    drop(idle);
+}
+
+#[tokio::test]
+async fn keep_alive_clients_lose_nothing() {
+    let (mut world, _v1) = running("pre_drain: 300ms, linger: 1s, timeout: 8s").await;
+    let load = Load::start(world.web(), &Plan { keep_alive: 16, fresh: 0, ..Plan::default() });
+    load.more(100).await;
+    world.signal(libc::SIGTERM);
+    let status = world.exit(Duration::from_secs(10)).await;
+    let report = load.stop().await;
+    assert_eq!(status.code(), Some(0));
+    // A client that was told to close connects anew and finds nobody: that is what it was told. Anything
+    // else is a broken request.
+    let broken: Vec<_> =
+        report.failures().into_iter().filter(|shot| !matches!(shot.outcome, Outcome::NotConnected(_))).collect();
+    assert!(broken.is_empty(), "{} broken, first {:?}", broken.len(), broken[0]);
+}
+
+#[tokio::test]
+async fn what_cannot_finish_is_cut_properly_and_the_exit_code_says_so() {
+    let (mut world, _v1) = running("pre_drain: 100ms, linger: 100ms, timeout: 1500ms").await;
+    let mut socket = WsClient::open(world.web(), "/ws").await;
+    socket.ping_pong().await.unwrap();
+    let mut stream = SseClient::open(world.web(), "/sse").await;
+    stream.next().await.unwrap();
+    let mut slow = world.client();
+    let slow = tokio::spawn(async move { slow.get("/slow/20000").await });
+    until("it runs", || async { world.version_status("shop", "v1").await["in_flight"]["http"] == 1 }).await;
+    world.signal(libc::SIGTERM);
+    let began = Instant::now();
+    let (ws, sse) = soon("both end", async { tokio::join!(socket.end(), stream.end()) }).await;
+    assert!(matches!(ws, WsEnd::Closed(1001 | 1012)), "{ws:?}");
+    assert_eq!(sse, SseEnd::Clean);
+    let status = world.exit(Duration::from_secs(10)).await;
+    assert_eq!(status.code(), Some(3), "work was cut");
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    let _ = slow.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_now() {
+    let (mut world, _v1) = running("pre_drain: 5s, linger: 1s, timeout: 9s").await;
+    let mut slow = world.client();
+    let slow = tokio::spawn(async move { slow.get("/slow/20000").await });
+    until("it runs", || async { world.version_status("shop", "v1").await["in_flight"]["http"] == 1 }).await;
+    world.signal(libc::SIGTERM);
+    until("the first is noticed", || async { world.admin_get("/readyz").await.status == 503 }).await;
+    world.signal(libc::SIGINT);
+    let began = Instant::now();
+    let status = world.exit(Duration::from_secs(5)).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(status.code(), Some(3));
+    let _ = slow.await.unwrap();
+}
