@@ -14,7 +14,7 @@ use crossbeam_utils::CachePadded;
 use tokio::sync::Notify;
 
 use crate::config::model::{EndpointAddress, Name};
-use crate::outcome::Meter;
+use crate::outcome::{Errors, Meter};
 use crate::routing::table::CompiledService;
 use crate::routing::{ServiceIdx, Table, Thread, VersionIdx};
 use crate::sessions::InFlight;
@@ -43,6 +43,8 @@ pub struct ServiceCore {
     pub held: AtomicBool,
     /// Requests waiting for a ready endpoint or for `release`.
     pub waiting: AtomicU64,
+    /// Failures before a version was chosen.
+    pub errors: Errors,
     /// Woken when an endpoint became ready, the hold ended, or a new generation went live.
     pub changed: Notify,
 }

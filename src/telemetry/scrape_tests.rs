@@ -26,7 +26,7 @@ fn a_versions_cells_become_its_series() {
     let mut series = Series::default();
     series.observe([&version.core].into_iter(), Instant::now());
     let seen = read(|out| {
-        versions(&series.totals(), out);
+        versions(&series.totals(), &[], out);
         retries(&series.retries(), out);
     });
     let at = |name: &str, more: &str| seen[&format!("switchback_{name}{{service=\"shop\",version=\"v1\"{more}}}")];
