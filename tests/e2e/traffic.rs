@@ -207,7 +207,6 @@ async fn hop_by_hop_fields_end_here() {
     let got = v1.last();
     for field in ["x-nominated", "keep-alive", "proxy-connection", "proxy-authorization", "upgrade"] {
         assert_eq!(got.field(field), None, "{field} must not reach the endpoint");
-        assert!(!seen.fields("connection").iter().any(|value| value.contains(field)), "{field}");
     }
     assert_eq!(got.field("x-kept"), Some("yes"));
     assert!(!got.field("connection").is_some_and(|value| value.contains("x-nominated")));

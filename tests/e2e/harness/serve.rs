@@ -122,7 +122,8 @@ async fn exchange(
         let status = *shared.health.lock().unwrap();
         let fault = shared.fault.lock().unwrap().clone();
         if fault == Fault::Hang {
-            std::future::pending::<()>().await;
+            reader.rest().await;
+            return Ok(Next::Close);
         }
         answer(writer, shared, status, "", b"health\n", false).await?;
         return Ok(Next::Keep);
@@ -152,7 +153,10 @@ async fn exchange(
             answer(writer, shared, status, "", text.as_bytes(), head_only).await?;
             return Ok(Next::Keep);
         }
-        Fault::Hang => std::future::pending().await,
+        Fault::Hang => {
+            reader.rest().await;
+            return Ok(Next::Close);
+        }
         Fault::CloseUnanswered => return Ok(Next::Close),
         Fault::Reset => return Ok(Next::Reset),
         Fault::CutBody | Fault::ResetBody | Fault::StallBody => {
@@ -163,7 +167,10 @@ async fn exchange(
             writer.flush().await?;
             return match fault {
                 Fault::CutBody => Ok(Next::Close),
-                Fault::StallBody => std::future::pending().await,
+                Fault::StallBody => {
+                    reader.rest().await;
+                    Ok(Next::Close)
+                }
                 _ => {
                     // Lets the half arrive before the reset destroys what is not yet read.
                     tokio::time::sleep(Duration::from_millis(50)).await;
