@@ -75,8 +75,9 @@ pub type OpenSet = BTreeMap<Name, Open>;
 #[derive(Debug)]
 pub struct Manager {
     open: watch::Sender<Arc<OpenSet>>,
-    /// Listeners that are gone but have connections left.
-    leaving: Mutex<Vec<Open>>,
+    /// Listeners that are gone but have connections left. Without their sockets: as long as one is held
+    /// the kernel completes connections that nobody accepts.
+    leaving: Mutex<Vec<(Arc<ListenerState>, SocketAddr)>>,
 }
 
 struct Ready {
@@ -147,26 +148,30 @@ impl Listeners for Manager {
         }
         let before = self.open.borrow().clone();
         let mut leaving = self.leaving.lock().expect("no holder panics");
-        leaving.retain(|open| open.state.open.load(Ordering::Acquire) > 0);
+        leaving.retain(|(state, _)| state.open.load(Ordering::Acquire) > 0);
         for (name, open) in before.iter() {
             if !ready.wanted.get(name).is_some_and(|kept| Arc::ptr_eq(&kept.state, &open.state)) {
                 open.state.draining.store(true, Ordering::Release);
-                leaving.push(open.clone());
+                leaving.push((open.state.clone(), open.address));
             }
         }
         self.open.send_replace(Arc::new(ready.wanted));
     }
 
     fn status(&self) -> Vec<ListenerStatus> {
-        let line = |open: &Open, draining| ListenerStatus {
-            name: open.state.name.to_string(),
-            address: open.address.to_string(),
-            connections: open.state.open.load(Ordering::Acquire) as u64,
+        let line = |state: &ListenerState, address: SocketAddr, draining| ListenerStatus {
+            name: state.name.to_string(),
+            address: address.to_string(),
+            connections: state.open.load(Ordering::Acquire) as u64,
             draining,
         };
-        let mut lines: Vec<ListenerStatus> = self.open.borrow().values().map(|open| line(open, false)).collect();
+        let open = self.open.borrow();
+        let mut lines: Vec<ListenerStatus> = open.values().map(|open| line(&open.state, open.address, false)).collect();
+        drop(open);
         let leaving = self.leaving.lock().expect("no holder panics");
-        lines.extend(leaving.iter().map(|open| line(open, true)).filter(|line| line.connections > 0));
+        lines.extend(
+            leaving.iter().map(|(state, address)| line(state, *address, true)).filter(|line| line.connections > 0),
+        );
         lines
     }
 
