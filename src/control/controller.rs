@@ -398,7 +398,8 @@ impl Controller {
 
         let in_flight_at_flip = publish::in_flight_on_losers(&before, &now.generation);
         let moved = publish::moved(&before.generation, &now.generation);
-        for service in &now.runtime.services {
+        // Those of a service that is gone too: what waited for it is routed again.
+        for service in before.runtime.services.iter().chain(&now.runtime.services) {
             service.core.changed.notify_waiters();
         }
         self.shared.remember_snapshot(&now);

@@ -12,6 +12,8 @@ pub mod api;
 mod ask;
 mod boot;
 mod candidate;
+#[cfg(test)]
+mod control_tests;
 mod controller;
 pub mod decide;
 mod effective;
@@ -33,6 +35,8 @@ mod status;
 mod testing;
 mod trail;
 pub mod watch;
+#[cfg(test)]
+mod watch_tests;
 
 use std::path::PathBuf;
 

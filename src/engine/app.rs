@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::header;
@@ -28,6 +29,9 @@ use crate::routing::table::CompiledRoute;
 use crate::sessions::Kind;
 use crate::telemetry::access_log::bounded;
 use crate::wire::Upgrade;
+
+/// Marks connections that are not to come from the pool.
+const FRESH: u64 = 1 << 63;
 
 /// One per data thread.
 #[derive(Debug)]
@@ -94,12 +98,18 @@ impl ProxyHttp for App {
         let mut peer = HttpPeer::new(picked.address, false, String::new());
         // Connections belong to this endpoint's life: one that was removed or replaced never gets them.
         peer.group_key = picked.endpoint.incarnation;
+        let stale_before = ctx.stale_retried;
         let options = &mut peer.options;
         // `headers::to_endpoint` does all of it.
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
         options.connection_timeout = Some(service.timeouts.connect);
         options.total_connection_timeout = Some(service.timeouts.connect);
         options.idle_timeout = Some(service.upstream.keepalive_idle);
+        if stale_before {
+            // The second chance must not meet a second connection that was closed meanwhile.
+            options.idle_timeout = Some(Duration::ZERO);
+            peer.group_key |= FRESH;
+        }
         ctx.attempt_at(Attempt { endpoint: picked.endpoint, address: picked.address, reused: false });
         Ok(Box::new(peer))
     }
@@ -183,6 +193,7 @@ impl ProxyHttp for App {
         if headers::to_client(response, &reply)? == Persistence::Close {
             session.set_keepalive(None);
         }
+        ctx.ends_with_connection = reply.http10 && !response.headers.contains_key(header::CONTENT_LENGTH);
         if is_final {
             ctx.decorate(response)?;
             ctx.status = status;
@@ -204,14 +215,16 @@ impl ProxyHttp for App {
         let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
         error.retry.decide_reuse(client_reused);
         // RFC 9110 section 9.2.2: once more, on a fresh connection, and only what may run twice.
-        let retry = from_endpoint && untouched && replayable && client_reused && ctx.attempts <= 2 && error.retry();
+        let retry =
+            is_stale(&error, ctx, client_reused) && untouched && replayable && !ctx.stale_retried && error.retry();
         error.set_retry(retry);
         if retry {
+            ctx.stale_retried = true;
             if let Some(core) = ctx.version_meter() {
                 core.failed(ctx.thread, ErrorClass::ReusedStale);
                 core.retried_for(ctx.thread, RetryReason::ReusedStale);
             }
-        } else if from_endpoint && !client_reused {
+        } else if from_endpoint && !is_stale(&error, ctx, client_reused) {
             ctx.attempt_failed();
         }
         error
@@ -242,7 +255,9 @@ impl ProxyHttp for App {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
         let (status, class) = classify(error, ctx);
-        ctx.error = Some(class);
+        // A client that leaves a stream is how streams end.
+        let is_orderly = ctx.kind.is_stream() && class == ErrorClass::DownstreamAbort;
+        ctx.error = (!is_orderly).then_some(class);
         if session.response_written().is_some_and(|written| !written.status.is_informational()) {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
@@ -304,8 +319,6 @@ impl App {
         ctx.first_byte = Some(ctx.started.elapsed());
         if matches!(status, 502..=504) {
             ctx.attempt_failed();
-        } else if let Some(attempt) = &ctx.attempt {
-            self.services.passive.succeeded(&attempt.endpoint);
         }
     }
 
@@ -328,6 +341,7 @@ impl App {
             return Err(Answer::fixed(204, &[], ""));
         }
         let waiting_since = std::time::Instant::now();
+        let mut waited_out = false;
         loop {
             let routed = decide::route(&ctx.held.snapshot, &ask).map_err(|why| unroutable(&why))?;
             ctx.route = Some(routed.route);
@@ -368,26 +382,28 @@ impl App {
             };
             let chosen = match chosen {
                 Some(chosen) => chosen,
+                None if waited_out && is_held => {
+                    return Err(Answer::busy("the service is held by an operator", 5));
+                }
+                None if waited_out => decide::version_anyway(compiled, runtime, split, &known, self.thread),
                 None => {
                     let policy = &compiled.service.hold;
                     let left = policy.max_wait.saturating_sub(waiting_since.elapsed());
                     let policy = Hold { max_wait: left, max_requests: policy.max_requests };
                     let name = compiled.name.clone();
                     let live = &self.services.live;
-                    match hold::wait(runtime, &policy, || decide::is_ready_now(live, &name)).await {
-                        HoldEnd::Ready if !left.is_zero() => {
-                            // Nothing was decided yet: the request is routed by what is live now.
-                            ctx.take_snapshot();
-                            continue;
-                        }
+                    ctx.link.set_unread(true);
+                    let ended = hold::wait(runtime, &policy, || decide::is_ready_now(live, &name)).await;
+                    ctx.link.set_unread(false);
+                    match ended {
                         HoldEnd::Full => {
                             return Err(Answer::busy("no endpoint is ready and too many requests wait", 1));
                         }
-                        HoldEnd::Ready | HoldEnd::TimedOut if is_held => {
-                            return Err(Answer::busy("the service is held by an operator", 5));
-                        }
                         HoldEnd::Ready | HoldEnd::TimedOut => {
-                            decide::version_anyway(compiled, runtime, split, &known, self.thread)
+                            // Nothing was decided yet: the request is routed by what is live now.
+                            waited_out = ended == HoldEnd::TimedOut || left.is_zero();
+                            ctx.take_snapshot();
+                            continue;
                         }
                     }
                 }
@@ -416,6 +432,7 @@ impl Context {
 
     fn take_snapshot(&mut self) {
         self.held = held::current(&self.services.live);
+        self.route = None;
         self.note_start();
     }
 
@@ -495,6 +512,12 @@ fn unroutable(why: &Unroutable) -> Answer {
     }
 }
 
+/// A pooled connection turned out to be closed, before a byte of the answer.
+fn is_stale(error: &Error, ctx: &Context, reused: bool) -> bool {
+    let is_closed = matches!(error.etype(), ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError);
+    reused && ctx.status == 0 && is_closed && *error.esource() == ErrorSource::Upstream
+}
+
 /// The status for the client and the class for the counters.
 fn classify(error: &Error, ctx: &Context) -> (u16, ErrorClass) {
     use ErrorType::{
@@ -520,7 +543,7 @@ fn classify(error: &Error, ctx: &Context) -> (u16, ErrorClass) {
                 (502, ErrorClass::Connect)
             }
             ReadTimedout | WriteTimedout => (504, ErrorClass::Timeout),
-            _ if ctx.attempt.as_ref().is_some_and(|attempt| attempt.reused) && ctx.status == 0 => {
+            _ if is_stale(error, ctx, ctx.attempt.as_ref().is_some_and(|attempt| attempt.reused)) => {
                 (502, ErrorClass::ReusedStale)
             }
             _ => (502, ErrorClass::Reset),

@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context as Poller, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use pingora_core::apps::HttpServerApp;
@@ -24,6 +24,7 @@ use crate::wire::response;
 /// How long a client may take to notice that we are done: reading what it still sends keeps the kernel
 /// from resetting the connection and destroying the answer on its way.
 const LINGER: Duration = Duration::from_secs(2);
+const LINGER_AT_THE_END: Duration = Duration::from_millis(250);
 /// How long a stream that must end is given to reach the end of its current event or frame.
 const BOUNDARY: Duration = Duration::from_millis(1000);
 
@@ -62,7 +63,7 @@ pub async fn serve(engine: &Engine, link: &Arc<Link>) {
             Next::Close => return,
             Next::Refuse { status, why, head_only } => {
                 count_refusal(engine, link, status);
-                link.begin(0, BodyTracker::new(RequestBody::None), waits(link));
+                link.begin(0, BodyTracker::new(RequestBody::None), false, waits(link));
                 link.push(&respond::raw(status, why, true, head_only));
                 false
             }
@@ -71,7 +72,9 @@ pub async fn serve(engine: &Engine, link: &Arc<Link>) {
             return;
         }
         if !keep {
-            linger(link).await;
+            if !link.reset_if_truncated() {
+                linger(engine, link).await;
+            }
             return;
         }
     }
@@ -118,6 +121,12 @@ async fn next_head(engine: &Engine, link: &Arc<Link>) -> Next {
                 }
                 None => {}
             }
+            // What has arrived is read before anything is decided: a request in the kernel's buffer counts.
+            match link.poll_receive(cx, room) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Close),
+                Poll::Ready(Ok(_)) => continue,
+                Poll::Pending => {}
+            }
             let stage = engine.services.stage.get();
             let is_idle = head_until == 0;
             if stage == Stage::Cut || (is_idle && stage == Stage::CloseIdle) {
@@ -133,10 +142,7 @@ async fn next_head(engine: &Engine, link: &Arc<Link>) -> Next {
                 });
             }
             link.connection.wake_at(deadline);
-            match ready!(link.poll_receive(cx, room)) {
-                Ok(0) | Err(_) => return Poll::Ready(Next::Close),
-                Ok(_) => {}
-            }
+            return Poll::Pending;
         }
     })
     .await
@@ -146,7 +152,7 @@ async fn next_head(engine: &Engine, link: &Arc<Link>) -> Next {
 async fn exchange(engine: &Engine, link: &Arc<Link>, client: &Arc<headers::Client>, head: &Head) -> bool {
     let incoming = Incoming { link: link.clone(), client: client.clone(), upgrade: head.upgrade };
     link.skip(head.skip);
-    link.begin(head.len, BodyTracker::new(head.body), waits(link));
+    link.begin(head.len, BodyTracker::new(head.body), head.expect_continue, waits(link));
     let mut session = ServerSession::new_http1(Box::new(EngineIo(link.clone())));
     // Lives until the client's wish is known; idle time between requests is this module's.
     session.set_keepalive(Some(0));
@@ -169,6 +175,9 @@ async fn exchange(engine: &Engine, link: &Arc<Link>, client: &Arc<headers::Clien
         if let Poll::Ready(Err(_)) = link.poll_send(cx) {
             return Poll::Ready(End::Broken(Fate::ClientGone));
         }
+        if link.poll_left(cx) {
+            return Poll::Ready(End::Broken(Fate::ClientGone));
+        }
         match interrupted(engine, link, &mut stopping_since) {
             Some(fate) => Poll::Ready(End::Broken(fate)),
             None => Poll::Pending,
@@ -181,7 +190,7 @@ async fn exchange(engine: &Engine, link: &Arc<Link>, client: &Arc<headers::Clien
             link.set_fate(fate);
             // Accounts for the request, and closes the connection to the endpoint.
             drop(handled);
-            part(link, fate);
+            part(link, fate, head.is_head);
             false
         }
     }
@@ -217,8 +226,8 @@ fn interrupted(engine: &Engine, link: &Link, stopping_since: &mut u64) -> Option
 }
 
 /// The last words to the client of an exchange that did not end by itself.
-fn part(link: &Link, fate: Fate) {
-    if link.bytes_written() == 0 {
+fn part(link: &Link, fate: Fate, head_only: bool) {
+    if !link.is_answered() {
         let (status, why) = match fate {
             Fate::ClientGone | Fate::Deadline(Deadline::Write) => return,
             Fate::Deadline(Deadline::Body) => (408, "the request body did not arrive in time"),
@@ -228,7 +237,7 @@ fn part(link: &Link, fate: Fate) {
             Fate::Cut(Cut::DrainDeadline) => (503, "the version is being taken out of service, try again"),
             Fate::Cut(Cut::Shutdown) => (503, "the proxy is shutting down, try again"),
         };
-        link.push(&respond::raw(status, why, true, false));
+        link.push(&respond::raw(status, why, true, head_only));
         return;
     }
     let cut = match fate {
@@ -250,27 +259,26 @@ async fn sent(link: &Link) -> bool {
         if let Poll::Ready(result) = link.poll_send(cx) {
             return Poll::Ready(result.is_ok());
         }
-        pending_until(link, |deadline| deadline == Deadline::Write, cx)
+        match link.write_deadline() {
+            Some(at) if at <= clock::now_ms() => Poll::Ready(false),
+            Some(at) => {
+                link.connection.wake_at(at);
+                Poll::Pending
+            }
+            None => Poll::Pending,
+        }
     })
     .await
 }
 
-fn pending_until(link: &Link, gives_up: impl Fn(Deadline) -> bool, _cx: &mut Poller<'_>) -> Poll<bool> {
-    match link.next_deadline() {
-        Some((at, deadline)) if gives_up(deadline) && at <= clock::now_ms() => Poll::Ready(false),
-        Some((at, _)) => {
-            link.connection.wake_at(at);
-            Poll::Pending
-        }
-        None => Poll::Pending,
-    }
-}
-
 /// Closes our side and reads on for a while. RFC 9112 section 9.6.
-async fn linger(link: &Link) {
-    let until = clock::deadline_in(LINGER);
+async fn linger(engine: &Engine, link: &Link) {
+    let begun = clock::now_ms();
     poll_fn(|cx| {
         link.connection.register(cx.waker());
+        // A process that wants to end does not wait for a client that does not.
+        let most = if engine.services.stage.get() >= Stage::CloseIdle { LINGER_AT_THE_END } else { LINGER };
+        let until = begun + most.as_millis() as u64;
         if ready!(link.poll_close_write(cx)).is_err() {
             return Poll::Ready(());
         }

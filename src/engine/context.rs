@@ -54,6 +54,10 @@ pub struct Context {
     /// Incarnations of endpoints that could not be connected to.
     pub tried: Vec<u64>,
     pub attempts: u32,
+    /// The second chance after a stale pooled connection has been used.
+    pub stale_retried: bool,
+    /// The client knows no chunked coding: an answer without length ends with the connection.
+    pub ends_with_connection: bool,
     pub kind: Kind,
     /// Of the final answer, once it is being written; 0 before.
     pub status: u16,
@@ -94,6 +98,8 @@ impl Context {
             attempt: None,
             tried: Vec::new(),
             attempts: 0,
+            stale_retried: false,
+            ends_with_connection: false,
             kind: Kind::Http,
             status: 0,
             first_byte: None,
@@ -223,6 +229,13 @@ impl Drop for Context {
         self.fate = self.link.fate();
         if self.status == 0 || self.fate.is_some() {
             self.settle();
+        }
+        if self.error.is_some() && self.ends_with_connection {
+            self.link.set_truncated();
+        }
+        let is_whole = self.error.is_none() && !matches!(self.status, 502..=504);
+        if let Some(attempt) = self.attempt.as_ref().filter(|_| is_whole) {
+            self.services.passive.succeeded(&attempt.endpoint);
         }
         let took = self.started.elapsed();
         let snapshot = &self.held.snapshot;

@@ -14,6 +14,7 @@ use super::app::App;
 use super::connection::{self, Engine};
 use super::held;
 use super::services::Services;
+use crate::control::Live;
 use crate::net::accept::{self, Accepted};
 use crate::net::listeners::OpenSet;
 use crate::net::{Link, clock};
@@ -38,14 +39,25 @@ pub fn spawn(
                 return;
             }
         };
-        let live = services.live.clone();
+        let _left = Left { live: services.live.clone(), thread };
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, run(thread, services, open, stop));
         drop(local);
         drop(runtime);
-        held::forget();
-        live.left(thread);
     })
+}
+
+/// Says that the thread routes no more, also when it panics.
+struct Left {
+    live: Arc<Live>,
+    thread: Thread,
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        held::forget();
+        self.live.left(self.thread);
+    }
 }
 
 async fn run(thread: Thread, services: Arc<Services>, open: watch::Receiver<Arc<OpenSet>>, stop: CancellationToken) {

@@ -74,7 +74,7 @@ async fn accept(open: Open, serve: Serve, stop: CancellationToken) {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((socket, client)) => {
-                    serve(Accepted { socket, client, listener: open.state.clone(), open: slot });
+                    serve(Accepted { socket, client, listener: open.state.clone(), open: slot.accepted() });
                     // Other data threads wait for the same queue: let them have the next one.
                     tokio::task::yield_now().await;
                 }
@@ -90,7 +90,7 @@ async fn accept(open: Open, serve: Serve, stop: CancellationToken) {
             std::task::Poll::Ready(Err(_)) | std::task::Poll::Pending => std::task::Poll::Ready(None),
         });
         let Some((socket, client)) = next.await else { return };
-        serve(Accepted { socket, client, listener: open.state.clone(), open: slot });
+        serve(Accepted { socket, client, listener: open.state.clone(), open: slot.accepted() });
     }
 }
 

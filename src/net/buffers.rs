@@ -4,11 +4,31 @@ use std::cell::RefCell;
 
 /// Room for a request head and the start of a body in one read.
 const SIZE: usize = 32 * 1024;
+/// Room for a head and a small body on their way out.
+const OUTPUT: usize = 16 * 1024;
 /// Buffers kept for the next reader, per thread.
 const KEPT: usize = 64;
 
 thread_local! {
+    static FREE_OUTPUT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
     static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A buffer for bytes on their way out; give it back with [`give_output`].
+pub fn take_output() -> Vec<u8> {
+    FREE_OUTPUT.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(OUTPUT))
+}
+
+/// Takes an empty output buffer back for the next writer; one that had to grow is let go.
+pub fn give_output(buffer: Vec<u8>) {
+    if (1..=OUTPUT).contains(&buffer.capacity()) {
+        let _ = FREE_OUTPUT.try_with(|free| {
+            let mut free = free.borrow_mut();
+            if free.len() < KEPT {
+                free.push(buffer);
+            }
+        });
+    }
 }
 
 /// Bytes received and not yet taken.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::buffers::Input;
+use super::buffers::{self, Input};
 use super::clock;
 use super::listeners::ListenerState;
 use crate::sessions::connections::{Connection, Cut};
@@ -107,6 +107,11 @@ struct State {
     /// Stop the engine's output at the next boundary of the stream.
     stop_at_boundary: bool,
     stopped: bool,
+    unread: bool,
+    answered: bool,
+    truncated: bool,
+    /// The client waits for `100 Continue`: that it sends nothing is not its fault.
+    expecting: bool,
     fate: Option<Fate>,
 }
 
@@ -139,6 +144,10 @@ impl Link {
             watcher: None,
             stop_at_boundary: false,
             stopped: false,
+            unread: false,
+            answered: false,
+            truncated: false,
+            expecting: false,
             fate: None,
         };
         Arc::new(Link { client, local, connection, listener, state: Mutex::new(state) })
@@ -182,7 +191,7 @@ impl Link {
     }
 
     /// The next `head_len` bytes are a request head with `body` behind it: what the engine sees now.
-    pub fn begin(&self, head_len: usize, body: BodyTracker, waits: Waits) {
+    pub fn begin(&self, head_len: usize, body: BodyTracker, expects_continue: bool, waits: Waits) {
         let state = &mut *self.state();
         state.head_left = head_len;
         state.body = body;
@@ -201,6 +210,10 @@ impl Link {
         state.watcher = None;
         state.stop_at_boundary = false;
         state.stopped = false;
+        state.unread = false;
+        state.answered = false;
+        state.truncated = false;
+        state.expecting = expects_continue;
         state.fate = None;
     }
 
@@ -211,6 +224,8 @@ impl Link {
     pub fn set_deadlines(&self, response: Duration, total: Option<Duration>, silence: Duration) {
         let state = &mut *self.state();
         state.response_wait = Some(response);
+        // Waiting for a version to be ready was not the endpoint's time.
+        state.last_request_byte = clock::now_ms();
         state.total_by = total.map_or(0, clock::deadline_in);
         state.waits.silence = Some(silence);
     }
@@ -240,6 +255,7 @@ impl Link {
     pub fn answered(&self) {
         let state = &mut *self.state();
         state.response_wait = None;
+        state.answered = true;
         state.last_progress = clock::now_ms();
     }
 
@@ -284,9 +300,47 @@ impl Link {
         self.state().fate
     }
 
+    /// When a client that does not read is given up.
+    pub fn write_deadline(&self) -> Option<u64> {
+        let state = self.state();
+        let wait = state.waits.write?;
+        (state.writing_since > 0).then(|| after(state.writing_since, wait))
+    }
+
+    /// Nobody reads from the client for now (the request is held): watch whether it leaves.
+    pub fn set_unread(&self, unread: bool) {
+        self.state().unread = unread;
+    }
+
+    /// Whether a client that nobody reads from has left.
+    pub fn poll_left(&self, cx: &mut Context<'_>) -> bool {
+        let state = &mut *self.state();
+        state.unread && state.poll_left(cx).is_ready()
+    }
+
+    /// Whether the head of the final answer has been handed over.
+    pub fn is_answered(&self) -> bool {
+        self.state().answered
+    }
+
+    /// The answer has no end of its own and is not whole: only a reset can tell the client.
+    pub fn set_truncated(&self) {
+        self.state().truncated = true;
+    }
+
+    /// Drops the connection in a way that the client cannot take for the end of an answer, if it must be.
+    pub fn reset_if_truncated(&self) -> bool {
+        let state = self.state();
+        if state.truncated {
+            // Without it the client would see an end; there is nothing better to do if it fails.
+            let _ = socket2::SockRef::from(&state.socket).set_linger(Some(Duration::ZERO));
+        }
+        state.truncated
+    }
+
     /// Adds bytes of our own behind what the engine wrote (a farewell, a refusal).
     pub fn push(&self, bytes: &[u8]) {
-        self.state().output.extend_from_slice(bytes);
+        self.state().gather(bytes);
     }
 
     /// The stream is to end: stops the engine's output at the next boundary. `true` once it is there.
@@ -388,19 +442,20 @@ impl State {
                     return self.fail_read(ReadFailure::TooLarge);
                 }
                 self.reading_since = 0;
+                self.expecting &= self.received == 0;
                 self.last_request_byte = clock::now_ms();
                 if taken > 0 {
                     return Poll::Ready(Ok(()));
                 }
                 continue;
             }
-            if finished && self.input.is_some() {
-                // The next request has begun to arrive: the client is alive, there is nothing to tell.
-                return Poll::Pending;
+            if finished {
+                // More bytes are the next request's; only that the client leaves is of interest.
+                return self.poll_left(cx);
             }
             match self.poll_receive(cx, 0) {
                 Poll::Pending => {
-                    if !finished && self.reading_since == 0 {
+                    if !self.expecting && self.reading_since == 0 {
                         self.reading_since = clock::now_ms();
                     }
                     return Poll::Pending;
@@ -409,6 +464,19 @@ impl State {
                 // The client has closed: the engine decides what that means.
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) => {}
+            }
+        }
+    }
+
+    /// Receives ahead; ready when the client has closed or the connection is broken.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match ready!(self.poll_receive(cx, 0)) {
+                Ok(0) => return Poll::Ready(Ok(())),
+                Ok(_) => {}
+                // No room to read on: the client is certainly there.
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory => return Poll::Pending,
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
@@ -450,6 +518,11 @@ impl State {
         let accepted = ready!(self.accept(cx, offered))?;
         self.written += accepted as u64;
         self.last_progress = clock::now_ms();
+        self.expecting = false;
+        if self.reading_since > 0 {
+            // While the answer makes its way the client is not the one who is waited for.
+            self.reading_since = self.last_progress;
+        }
         if let Some(watcher) = &mut self.watcher {
             watcher.wrote(&offered[..accepted]);
             if self.stop_at_boundary && watcher.boundary() == Boundary::Clean {
@@ -459,10 +532,17 @@ impl State {
         Poll::Ready(Ok(accepted))
     }
 
+    fn gather(&mut self, bytes: &[u8]) {
+        if self.output.capacity() == 0 {
+            self.output = buffers::take_output();
+        }
+        self.output.extend_from_slice(bytes);
+    }
+
     /// Small writes are gathered, large ones go out together with what was gathered before them.
     fn accept(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         if data.len() <= SMALL_WRITE && self.output.len() + data.len() <= OUTPUT_MAX {
-            self.output.extend_from_slice(data);
+            self.gather(data);
             return Poll::Ready(Ok(data.len()));
         }
         loop {
@@ -507,34 +587,42 @@ impl State {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             }
         }
-        if self.output.capacity() > SMALL_WRITE {
-            self.output = Vec::new();
-        }
+        buffers::give_output(std::mem::take(&mut self.output));
         Poll::Ready(Ok(()))
     }
 
     fn next_deadline(&self) -> Option<(u64, Deadline)> {
         let after = |since: u64, wait: Option<Duration>| match wait {
-            Some(wait) if since > 0 => since.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
-            _ => 0,
+            Some(wait) if since > 0 => after(since, wait),
+            Some(_) | None => 0,
         };
+        let (reads, writes) = (self.reading_since > 0, self.writing_since > 0);
         // While the client is the one who does not read or send, the endpoint's silence is not its fault.
-        let client_waits = self.writing_since > 0 || self.reading_since > 0;
-        let silence = if self.response_wait.is_none() && !client_waits && (self.written > 0 || self.tunnel) {
+        let silence = if self.response_wait.is_none() && !reads && !writes && (self.written > 0 || self.tunnel) {
             after(self.last_progress, self.waits.silence)
         } else {
             0
         };
-        let response = if client_waits { 0 } else { after(self.last_request_byte, self.response_wait) };
+        let response = if reads || writes { 0 } else { after(self.last_request_byte, self.response_wait) };
+        let body = if writes { 0 } else { after(self.reading_since, self.waits.body) };
+        let total = match (writes, reads) {
+            (true, _) => Deadline::Write,
+            (false, true) => Deadline::Body,
+            (false, false) => Deadline::Total,
+        };
         [
-            (after(self.reading_since, self.waits.body), Deadline::Body),
+            (body, Deadline::Body),
             (after(self.writing_since, self.waits.write), Deadline::Write),
             (response, Deadline::Response),
             (silence, Deadline::Silence),
-            (self.total_by, Deadline::Total),
+            (self.total_by, total),
         ]
         .into_iter()
         .filter(|(at, _)| *at > 0)
         .min_by_key(|(at, _)| *at)
     }
+}
+
+fn after(since: u64, wait: Duration) -> u64 {
+    since.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }

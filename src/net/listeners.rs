@@ -6,6 +6,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
@@ -22,14 +23,28 @@ pub struct ListenerState {
     pub name: Name,
     /// Limits and timeouts; changed by a reload for connections that are open already.
     pub config: ArcSwap<Listener>,
+    /// Connections, and places that accept loops keep ready for the next one.
     open: AtomicUsize,
+    accepted: AtomicUsize,
     draining: AtomicBool,
     closed_one: Notify,
 }
 
-/// Counts a connection for as long as it lives.
+/// A place for a connection, kept for as long as it lives.
 #[derive(Debug)]
-pub struct OpenConnection(Arc<ListenerState>);
+pub struct OpenConnection {
+    state: Arc<ListenerState>,
+    accepted: bool,
+}
+
+impl OpenConnection {
+    /// There is a connection in it now.
+    pub fn accepted(mut self) -> OpenConnection {
+        self.accepted = true;
+        self.state.accepted.fetch_add(1, Ordering::AcqRel);
+        self
+    }
+}
 
 impl ListenerState {
     /// `None` while the listener has as many connections as it may have.
@@ -39,7 +54,12 @@ impl ListenerState {
             self.open.fetch_sub(1, Ordering::AcqRel);
             return None;
         }
-        Some(OpenConnection(self.clone()))
+        Some(OpenConnection { state: self.clone(), accepted: false })
+    }
+
+    /// Connections that are open.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Acquire)
     }
 
     /// Resolves when a connection was closed since this future was created.
@@ -55,8 +75,11 @@ impl ListenerState {
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::AcqRel);
-        self.0.closed_one.notify_one();
+        self.state.open.fetch_sub(1, Ordering::AcqRel);
+        if self.accepted {
+            self.state.accepted.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.state.closed_one.notify_one();
     }
 }
 
@@ -75,10 +98,20 @@ pub type OpenSet = BTreeMap<Name, Open>;
 #[derive(Debug)]
 pub struct Manager {
     open: watch::Sender<Arc<OpenSet>>,
-    /// Listeners that are gone but have connections left. Without their sockets: as long as one is held
-    /// the kernel completes connections that nobody accepts.
-    leaving: Mutex<Vec<(Arc<ListenerState>, SocketAddr)>>,
+    /// Listeners that are gone, while they have connections left. Their sockets are not kept.
+    leaving: Mutex<Vec<Leaving>>,
 }
+
+#[derive(Debug)]
+struct Leaving {
+    state: Arc<ListenerState>,
+    address: SocketAddr,
+    bind: SocketAddr,
+    since: Instant,
+}
+
+/// How long data threads may take to empty the queue of a socket that was given up, and close it.
+const CLOSING: Duration = Duration::from_millis(500);
 
 struct Ready {
     wanted: OpenSet,
@@ -97,6 +130,23 @@ impl Manager {
     /// Stops accepting everywhere; the sockets are closed once their queues are empty.
     pub fn close_all(&self) {
         self.open.send_replace(Arc::default());
+    }
+
+    /// An address that was given up a moment ago is waited for.
+    fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        loop {
+            match bind(address) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && self.is_closing(address) => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                bound => return bound,
+            }
+        }
+    }
+
+    fn is_closing(&self, address: SocketAddr) -> bool {
+        let leaving = self.leaving.lock().expect("no holder panics");
+        leaving.iter().any(|left| left.bind == address && left.since.elapsed() < CLOSING)
     }
 
     /// Where a listener really is (after a bind to port 0).
@@ -119,13 +169,16 @@ impl Listeners for Manager {
                         open.values().find(|have| have.bind == listener.bind && listener.bind.port() != 0);
                     let socket = match same_socket {
                         Some(have) => have.socket.clone(),
-                        None => Arc::new(bind(listener.bind).map_err(|error| explain(name, listener.bind, &error))?),
+                        None => {
+                            Arc::new(self.bind(listener.bind).map_err(|error| explain(name, listener.bind, &error))?)
+                        }
                     };
                     let address = socket.local_addr().map_err(|error| explain(name, listener.bind, &error))?;
                     let state = ListenerState {
                         name: name.clone(),
                         config: ArcSwap::from_pointee(listener.clone()),
                         open: AtomicUsize::new(0),
+                        accepted: AtomicUsize::new(0),
                         draining: AtomicBool::new(false),
                         closed_one: Notify::new(),
                     };
@@ -144,15 +197,19 @@ impl Listeners for Manager {
         for (name, open) in &ready.wanted {
             if **open.state.config.load() != ready.configs[name] {
                 open.state.config.store(Arc::new(ready.configs[name].clone()));
+                // A raised limit lets the next one in at once.
+                open.state.closed_one.notify_waiters();
+                open.state.closed_one.notify_one();
             }
         }
         let before = self.open.borrow().clone();
         let mut leaving = self.leaving.lock().expect("no holder panics");
-        leaving.retain(|(state, _)| state.open.load(Ordering::Acquire) > 0);
+        leaving.retain(|left| left.state.accepted() > 0 || left.since.elapsed() < CLOSING);
         for (name, open) in before.iter() {
             if !ready.wanted.get(name).is_some_and(|kept| Arc::ptr_eq(&kept.state, &open.state)) {
                 open.state.draining.store(true, Ordering::Release);
-                leaving.push((open.state.clone(), open.address));
+                let since = Instant::now();
+                leaving.push(Leaving { state: open.state.clone(), address: open.address, bind: open.bind, since });
             }
         }
         self.open.send_replace(Arc::new(ready.wanted));
@@ -162,16 +219,14 @@ impl Listeners for Manager {
         let line = |state: &ListenerState, address: SocketAddr, draining| ListenerStatus {
             name: state.name.to_string(),
             address: address.to_string(),
-            connections: state.open.load(Ordering::Acquire) as u64,
+            connections: state.accepted() as u64,
             draining,
         };
-        let open = self.open.borrow();
+        let open = self.open.borrow().clone();
         let mut lines: Vec<ListenerStatus> = open.values().map(|open| line(&open.state, open.address, false)).collect();
-        drop(open);
         let leaving = self.leaving.lock().expect("no holder panics");
-        lines.extend(
-            leaving.iter().map(|(state, address)| line(state, *address, true)).filter(|line| line.connections > 0),
-        );
+        let left = leaving.iter().map(|left| line(&left.state, left.address, true));
+        lines.extend(left.filter(|line| line.connections > 0));
         lines
     }
 
@@ -224,7 +279,6 @@ fn explain(name: &str, address: SocketAddr, error: &io::Error) -> String {
 mod tests {
     use super::*;
     use crate::config::model::{ListenerLimits, ListenerTimeouts};
-    use std::time::Duration;
 
     fn listener(bind: &str, connections: usize) -> Listener {
         let second = Duration::from_secs(1);

@@ -1,5 +1,6 @@
 //! The way out: readiness off, lame duck, finish, and exit the moment nothing runs any more.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -53,7 +54,16 @@ impl Instance {
             () = hurry.cancelled() => {}
         }
 
-        let cut = self.connections.running().len();
+        let held: u64 = self
+            .handle
+            .live()
+            .load()
+            .runtime
+            .services
+            .iter()
+            .map(|service| service.core.waiting.load(Ordering::Relaxed))
+            .sum();
+        let cut = self.connections.running().len() + held as usize;
         self.phase.send_replace(Phase::Ending);
         self.set_stage(Stage::Cut);
         let last_words = if hurry.is_cancelled() { Duration::from_millis(200) } else { LAST_WORDS };
