@@ -30,8 +30,6 @@ use super::wire::Reader;
 
 /// Bytes of a body that are kept.
 const KEPT: usize = 64 * 1024;
-/// A request that stops arriving is given up after this.
-const STALLED: Duration = Duration::from_secs(60);
 
 struct Counted(Arc<Shared>);
 
@@ -90,11 +88,11 @@ async fn serve(stream: TcpStream, id: u64, shared: &Arc<Shared>) -> io::Result<(
         let Some(head) = head else { return Ok(()) };
         nth += 1;
         let mut received = Received::new(id, nth, &head);
-        let next = tokio::time::timeout(STALLED, exchange(&mut reader, &mut writer, &mut received, shared)).await;
+        let next = exchange(&mut reader, &mut writer, &mut received, shared).await;
         if received.target() != "/healthz" && shared.recording.load(Ordering::Relaxed) {
             shared.received.lock().unwrap().push(received);
         }
-        match next.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
+        match next? {
             Next::Keep => {}
             Next::Close => return writer.shutdown().await,
             Next::Reset => {
