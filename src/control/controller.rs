@@ -121,7 +121,6 @@ impl Controller {
         metrics::gauge!(names::CONFIG_LAST_RELOAD_SUCCESSFUL)
             .set(f64::from(u8::from(self.config.last_reload_successful)));
         metrics::gauge!(names::CONFIG_DEGRADED).set(f64::from(u8::from(self.config.degraded)));
-        metrics::gauge!(names::GENERATIONS_LIVE).set(self.shared.generations_live() as f64);
     }
 
     /// The file was read. `explicit`: because somebody asked, so the file wins over a configuration that
@@ -448,7 +447,6 @@ impl Controller {
             at: stamp.at_ms,
             splits: splits_of(&now.generation),
         };
-        metrics::gauge!(names::CONFIG_GENERATION).set(stamp.number as f64);
         let record = Record { info, sources: self.sources.clone() };
         self.history.push(Arc::new(record.clone()));
         self.shared.journal.as_ref().map(|journal| journal.publish(record, self.standing()))

@@ -214,6 +214,7 @@ impl ProxyHttp for App {
         let untouched = session.response_written().is_none();
         let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
         // RFC 9110 section 9.2.2: once more, on a fresh connection, and only what may run twice.
+        // The engine's own mark is not asked: it does not count a reset that is met while the head is written.
         let retry = is_stale(&error, ctx, client_reused) && untouched && replayable && !ctx.stale_retried;
         error.set_retry(retry);
         if retry {

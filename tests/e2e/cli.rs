@@ -83,6 +83,8 @@ async fn status_for_people_tells_who_has_the_traffic() {
 #[tokio::test]
 async fn without_an_instance_it_says_where_it_looked() {
     let world = World::new();
+    std::fs::create_dir(world.state_dir()).unwrap();
+    std::fs::write(world.state_dir().join("admin.token"), "0".repeat(64)).unwrap();
     for arguments in [&["status"][..], &["switch", "shop", "v2"], &["healthcheck"], &["history"]] {
         let ran = world.cli(arguments).await;
         assert_eq!(ran.code, Some(1), "{ran:?}");

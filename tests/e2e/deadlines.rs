@@ -86,8 +86,8 @@ async fn an_endpoint_that_never_answers_is_504() {
         assert_eq!((&seen.outcome, seen.status), (&Outcome::Ok, 504), "{fault:?}");
         assert!(about(seen.took, Duration::from_millis(800)), "{fault:?}: {:?}", seen.took);
         v1.set(Fault::None);
-        assert_eq!(client.get("/").await.status, 200, "the client's connection is still good");
-        assert_eq!(client.opened, 1, "{fault:?}");
+        assert_eq!(client.get("/").await.status, 200, "the next one is served");
+        assert!(client.opened == 1 || seen.closes(), "{fault:?}: closed without a word");
     }
 }
 

@@ -29,7 +29,7 @@ async fn i7_a_pinned_client_stays_through_reloads_restarts_and_draining() {
         }
     };
     check(&world, "sticky", "").await;
-    world.edit_and_wait(|text| text + "access_log: { to: off }\n").await;
+    world.reload_with_route(1).await;
     check(&world, "sticky", "").await;
     assert!(world.terminate().await.success());
     world.restart().await;

@@ -27,7 +27,7 @@ async fn i8_owner_shown() {
     );
 
     // An unrelated edit keeps the overlay.
-    world.edit_and_wait(|text| text + "access_log: { to: off }\n").await;
+    world.reload_with_route(1).await;
     assert_eq!(world.service_status("shop").await["effective"], json!({ "v1": 70, "v2": 30 }));
     // An edit of this service's split wins.
     world.edit_and_wait(|text| text.replace("active: v1", "active: v2")).await;

@@ -64,6 +64,7 @@ async fn command_call_and_file_do_the_same() {
     assert_eq!(live().await, "blue");
     world.edit_and_wait(|text| text.replace("active: blue", "active: green")).await;
     assert_eq!(live().await, "green");
+    world.weights("shop", json!({ "blue": 50, "green": 50 })).await;
     world.order("services/shop/drain", json!({ "version": "green" })).await;
     assert_eq!(live().await, "blue");
 }

@@ -207,7 +207,6 @@ async fn hop_by_hop_fields_end_here() {
     let got = v1.last();
     for field in ["x-nominated", "keep-alive", "proxy-connection", "proxy-authorization", "upgrade"] {
         assert_eq!(got.field(field), None, "{field} must not reach the endpoint");
-        assert!(!seen.fields("connection").iter().any(|value| value.contains(field)), "{field}");
     }
     assert_eq!(got.field("x-kept"), Some("yes"));
     assert!(!got.field("connection").is_some_and(|value| value.contains("x-nominated")));
@@ -337,7 +336,8 @@ async fn limits_have_their_status() {
     }
     let _ = raw.write(b"0\r\n\r\n").await;
     assert_eq!(raw.answer().await.status, 413);
-    assert!(!v1.last().complete, "a cut body is not completed");
+    until("the endpoint's side is closed", || async { v1.received().len() > 1 || v1.open() <= 1 }).await;
+    assert!(!v1.received().iter().any(|one| one.target() == "/echo" && one.complete), "a cut body is not completed");
     assert_eq!(world.get("/").await.status, 200);
 }
 

@@ -41,6 +41,8 @@ pub struct Seen {
     pub status: u16,
     pub headers: Headers,
     pub body: Vec<u8>,
+    /// Not the first on its connection.
+    pub reused: bool,
     /// Bytes of the body, even when it was not kept.
     pub body_bytes: u64,
 }
@@ -142,6 +144,7 @@ impl Client {
 
     async fn exchange(&mut self, method: &str, bytes: &[u8]) -> Seen {
         let started = Instant::now();
+        let reused = self.connection.is_some();
         let mut connection = match self.connection.take() {
             Some(open) => open,
             None => match Raw::connect_from(self.address, self.from).await {
@@ -155,7 +158,7 @@ impl Client {
         connection.keep_bodies = self.keep_bodies;
         // A peer that answers and closes while we still write is judged by its answer.
         let _ = connection.write(bytes).await;
-        let seen = connection.answer_to(method, started).await;
+        let seen = Seen { reused, ..connection.answer_to(method, started).await };
         if seen.outcome == Outcome::Ok && !seen.closes() && seen.status != 101 {
             self.connection = Some(connection);
         }
@@ -165,7 +168,17 @@ impl Client {
 
 fn failed(started: Instant, outcome: Outcome) -> Seen {
     let took = started.elapsed();
-    Seen { started, took, head_after: took, outcome, status: 0, headers: Vec::new(), body: Vec::new(), body_bytes: 0 }
+    Seen {
+        started,
+        took,
+        head_after: took,
+        outcome,
+        status: 0,
+        headers: Vec::new(),
+        body: Vec::new(),
+        reused: false,
+        body_bytes: 0,
+    }
 }
 
 /// One connection on which exact bytes are sent.

@@ -17,6 +17,8 @@ pub struct Shot {
     pub version: String,
     pub status: u16,
     pub outcome: Outcome,
+    /// Not the first on its connection.
+    pub reused: bool,
 }
 
 #[derive(Debug, Default)]
@@ -121,6 +123,7 @@ impl Shot {
             version: seen.version().unwrap_or("").into(),
             status: seen.status,
             outcome: seen.outcome.clone(),
+            reused: seen.reused,
         }
     }
 }

@@ -30,8 +30,6 @@ use super::wire::Reader;
 
 /// Bytes of a body that are kept.
 const KEPT: usize = 64 * 1024;
-/// A request that stops arriving is given up after this.
-const STALLED: Duration = Duration::from_secs(60);
 
 struct Counted(Arc<Shared>);
 
@@ -90,11 +88,11 @@ async fn serve(stream: TcpStream, id: u64, shared: &Arc<Shared>) -> io::Result<(
         let Some(head) = head else { return Ok(()) };
         nth += 1;
         let mut received = Received::new(id, nth, &head);
-        let next = tokio::time::timeout(STALLED, exchange(&mut reader, &mut writer, &mut received, shared)).await;
+        let next = exchange(&mut reader, &mut writer, &mut received, shared).await;
         if received.target() != "/healthz" && shared.recording.load(Ordering::Relaxed) {
             shared.received.lock().unwrap().push(received);
         }
-        match next.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
+        match next? {
             Next::Keep => {}
             Next::Close => return writer.shutdown().await,
             Next::Reset => {
@@ -122,7 +120,8 @@ async fn exchange(
         let status = *shared.health.lock().unwrap();
         let fault = shared.fault.lock().unwrap().clone();
         if fault == Fault::Hang {
-            std::future::pending::<()>().await;
+            reader.rest().await;
+            return Ok(Next::Close);
         }
         answer(writer, shared, status, "", b"health\n", false).await?;
         return Ok(Next::Keep);
@@ -152,7 +151,10 @@ async fn exchange(
             answer(writer, shared, status, "", text.as_bytes(), head_only).await?;
             return Ok(Next::Keep);
         }
-        Fault::Hang => std::future::pending().await,
+        Fault::Hang => {
+            reader.rest().await;
+            return Ok(Next::Close);
+        }
         Fault::CloseUnanswered => return Ok(Next::Close),
         Fault::Reset => return Ok(Next::Reset),
         Fault::CutBody | Fault::ResetBody | Fault::StallBody => {
@@ -163,7 +165,10 @@ async fn exchange(
             writer.flush().await?;
             return match fault {
                 Fault::CutBody => Ok(Next::Close),
-                Fault::StallBody => std::future::pending().await,
+                Fault::StallBody => {
+                    reader.rest().await;
+                    Ok(Next::Close)
+                }
                 _ => {
                     // Lets the half arrive before the reset destroys what is not yet read.
                     tokio::time::sleep(Duration::from_millis(50)).await;
