@@ -251,6 +251,10 @@ impl Drop for Context {
             }
             core.in_flight.end(self.thread, self.kind);
             self.link.connection.end();
+        } else if let (Some(class), Some(route)) = (self.error, self.route)
+            && let Some(service) = snapshot.generation.table.route_at(route).service
+        {
+            snapshot.runtime.service(service).core.failed_unplaced(class);
         }
         self.log(took);
         self.end_attempt();
