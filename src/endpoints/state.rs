@@ -14,7 +14,7 @@ use crossbeam_utils::CachePadded;
 use tokio::sync::Notify;
 
 use crate::config::model::{EndpointAddress, Name};
-use crate::outcome::{ErrorClass, Meter};
+use crate::outcome::{Errors, Meter};
 use crate::routing::table::CompiledService;
 use crate::routing::{ServiceIdx, Table, Thread, VersionIdx};
 use crate::sessions::InFlight;
@@ -43,10 +43,10 @@ pub struct ServiceCore {
     pub held: AtomicBool,
     /// Requests waiting for a ready endpoint or for `release`.
     pub waiting: AtomicU64,
+    /// Failures before a version was chosen.
+    pub errors: Errors,
     /// Woken when an endpoint became ready, the hold ended, or a new generation went live.
     pub changed: Notify,
-    /// Requests that failed before a version was chosen, by [`ErrorClass`]: over a limit, or held too long.
-    pub unplaced: [AtomicU64; 6],
 }
 
 /// One version under one table: its present endpoints and what it keeps over reloads.
@@ -109,12 +109,6 @@ pub struct EndpointRuntime {
     in_flight: Box<[CachePadded<AtomicU64>]>,
     /// Why the health is what it is: the last change, for `status` and events.
     pub last_change: ArcSwap<String>,
-}
-
-impl ServiceCore {
-    pub fn failed_unplaced(&self, class: ErrorClass) {
-        self.unplaced[class as usize].fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 impl Runtime {

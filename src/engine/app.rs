@@ -174,7 +174,7 @@ impl ProxyHttp for App {
         if is_final {
             self.answered(status, ctx);
             if status == 101 {
-                let silence = ctx.service().map(|service| service.service.timeouts.upgrade_idle);
+                let silence = ctx.compiled_service().map(|service| service.service.timeouts.upgrade_idle);
                 ctx.becomes(Kind::WebSocket);
                 ctx.link.becomes_tunnel(silence.unwrap_or_default());
             } else if is_event_stream(response) {
@@ -241,7 +241,7 @@ impl ProxyHttp for App {
             ctx.tried.push(attempt.endpoint.incarnation);
             attempt.endpoint.rest(attempt.address);
         }
-        let attempts = ctx.service().map_or(0, |service| service.service.retry.attempts);
+        let attempts = ctx.compiled_service().map_or(0, |service| service.service.retry.attempts);
         let others = ctx.addresses_of_version() > ctx.tried.len();
         // Nothing was sent, so any method may be tried on another endpoint.
         let retry = others && ctx.tried.len() <= attempts as usize;
@@ -354,6 +354,7 @@ impl App {
                 Action::Respond { status, headers, body } => return Err(Answer::fixed(*status, headers, body)),
             }
             let service = compiled_route.service.expect("a forwarding route has a service");
+            ctx.service = Some(service);
             let compiled = table.service(service);
             let runtime = snapshot.runtime.service(service);
             let limits = &compiled.service.limits;
@@ -432,6 +433,7 @@ impl Context {
     fn take_snapshot(&mut self) {
         self.held = held::current(&self.services.live);
         self.route = None;
+        self.service = None;
         self.note_start();
     }
 

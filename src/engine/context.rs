@@ -49,6 +49,7 @@ pub struct Context {
     pub thread: Thread,
     pub started: Instant,
     pub route: Option<RouteIdx>,
+    pub service: Option<ServiceIdx>,
     pub destination: Option<Destination>,
     pub attempt: Option<Attempt>,
     /// Incarnations of endpoints that could not be connected to.
@@ -94,6 +95,7 @@ impl Context {
             thread,
             started: Instant::now(),
             route: None,
+            service: None,
             destination: None,
             attempt: None,
             tried: Vec::new(),
@@ -111,7 +113,7 @@ impl Context {
         }
     }
 
-    pub fn service(&self) -> Option<&CompiledService> {
+    pub fn compiled_service(&self) -> Option<&CompiledService> {
         let destination = self.destination.as_ref()?;
         Some(self.held.snapshot.generation.table.service(destination.service))
     }
@@ -149,7 +151,9 @@ impl Context {
 
     /// The last attempt failed in a way that says something about its endpoint.
     pub fn attempt_failed(&self) {
-        if let (Some(attempt), Some(destination), Some(service)) = (&self.attempt, &self.destination, self.service()) {
+        if let (Some(attempt), Some(destination), Some(service)) =
+            (&self.attempt, &self.destination, self.compiled_service())
+        {
             let version = self.held.snapshot.runtime.service(destination.service).version(destination.choice.version);
             self.services.passive.failed(&attempt.endpoint, version, service.service.outlier.as_ref());
         }
@@ -251,10 +255,9 @@ impl Drop for Context {
             }
             core.in_flight.end(self.thread, self.kind);
             self.link.connection.end();
-        } else if let (Some(class), Some(route)) = (self.error, self.route)
-            && let Some(service) = snapshot.generation.table.route_at(route).service
-        {
-            snapshot.runtime.service(service).core.failed_unplaced(class);
+        } else if let (Some(service), Some(class)) = (self.service, self.error) {
+            // Refused before a version was chosen.
+            snapshot.runtime.service(service).core.errors.count(class);
         }
         self.log(took);
         self.end_attempt();

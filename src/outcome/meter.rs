@@ -62,6 +62,20 @@ impl RetryReason {
     }
 }
 
+/// Failures that belong to no version. Rare, so all threads share the cells.
+#[derive(Debug, Default)]
+pub struct Errors([AtomicU64; 6]);
+
+impl Errors {
+    pub fn count(&self, class: ErrorClass) {
+        self.0[class as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn of(&self, class: ErrorClass) -> u64 {
+        self.0[class as usize].load(Ordering::Relaxed)
+    }
+}
+
 /// Upper bounds of the duration histogram, in seconds; one more bucket takes the rest.
 pub const DURATION_BOUNDS: [f64; 16] =
     [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];

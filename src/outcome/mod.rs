@@ -4,4 +4,4 @@ pub mod codes;
 pub mod meter;
 
 pub use codes::{Codes, CodesKey, CodesRegistry};
-pub use meter::{DURATION_BOUNDS, Durations, ErrorClass, Meter, RetryReason};
+pub use meter::{DURATION_BOUNDS, Durations, ErrorClass, Errors, Meter, RetryReason};

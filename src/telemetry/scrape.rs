@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::exposition::{Exposition, Type};
@@ -16,7 +15,7 @@ use super::series::{Label, Series, Totals};
 use crate::config::model::Name;
 use crate::control::Snapshot;
 use crate::control::api::{DrainStatus, ListenerStatus};
-use crate::endpoints::Runtime;
+use crate::endpoints::{Runtime, ServiceRuntime};
 use crate::outcome::{Codes, CodesKey, DURATION_BOUNDS, ErrorClass, RetryReason};
 use crate::routing::{Share, VersionIdx};
 use crate::sessions::Kind;
@@ -26,7 +25,7 @@ pub(super) fn write(sources: &Sources, series: &mut Series, out: &mut Exposition
     observe(sources, &snapshot, series);
 
     requests(sources.codes.snapshot(), out);
-    versions(&series.totals(), &snapshot.runtime, out);
+    versions(&series.totals(), &snapshot.runtime.services, out);
     retries(&series.retries(), out);
     splits(&snapshot, out);
     endpoints(&snapshot.runtime, out);
@@ -84,7 +83,7 @@ fn requests(mut codes: Vec<(CodesKey, Arc<Codes>)>, out: &mut Exposition) {
     }
 }
 
-fn versions(totals: &BTreeMap<Label, Totals>, runtime: &Runtime, out: &mut Exposition) {
+fn versions(totals: &BTreeMap<Label, Totals>, services: &[Arc<ServiceRuntime>], out: &mut Exposition) {
     let help = "Time from a request's head to the end of its answer. Without streams.";
     let mut family = out.family(names::REQUEST_DURATION_SECONDS, Type::Histogram, help);
     for ((service, version), totals) in totals {
@@ -100,11 +99,10 @@ fn versions(totals: &BTreeMap<Label, Totals>, runtime: &Runtime, out: &mut Expos
             family.sample(&labels, totals.errors[class as usize] as f64);
         }
     }
-    // Failed before a version was chosen: the label is empty, as in the counter of requests.
-    for service in &runtime.services {
+    for service in services {
         for class in ErrorClass::ALL {
             let labels = [("service", &*service.name), ("version", ""), ("class", class.as_str())];
-            family.sample(&labels, service.core.unplaced[class as usize].load(Ordering::Relaxed) as f64);
+            family.sample(&labels, service.core.errors.of(class) as f64);
         }
     }
     let mut family = out.family(names::IN_FLIGHT, Type::Gauge, "Exchanges that run now.");

@@ -25,10 +25,8 @@ fn a_versions_cells_become_its_series() {
     version.core.in_flight.begin(THREAD, Kind::WebSocket);
     let mut series = Series::default();
     series.observe([&version.core].into_iter(), Instant::now());
-    let runtime = testing::runtime(&[("shop", version)]);
-    runtime.services[0].core.failed_unplaced(ErrorClass::Local);
     let seen = read(|out| {
-        versions(&series.totals(), &runtime, out);
+        versions(&series.totals(), &[], out);
         retries(&series.retries(), out);
     });
     let at = |name: &str, more: &str| seen[&format!("switchback_{name}{{service=\"shop\",version=\"v1\"{more}}}")];
@@ -40,8 +38,6 @@ fn a_versions_cells_become_its_series() {
     assert_eq!(at("request_duration_seconds_sum", ""), 90.009);
     assert_eq!(at("request_errors_total", ",class=\"reset\""), 1.0);
     assert_eq!(at("request_errors_total", ",class=\"timeout\""), 0.0, "there from the start");
-    let unplaced = &seen["switchback_request_errors_total{service=\"shop\",version=\"\",class=\"local\"}"];
-    assert_eq!(*unplaced, 1.0, "failed before a version was chosen");
     assert_eq!(at("in_flight", ",kind=\"websocket\""), 1.0);
     assert_eq!(seen["switchback_retries_total{service=\"shop\",reason=\"connect\"}"], 1.0);
 }

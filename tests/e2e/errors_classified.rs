@@ -57,7 +57,7 @@ async fn each_failure_of_the_endpoint_moves_one_counter() {
         // A new connection each time: reuse is a case of its own.
         v1.set(Fault::EarlyAnswer(200));
         world.get("/").await;
-        until("the pool is empty", || async { v1.open() == 0 }).await;
+        until(&format!("the pool is empty before {fault:?}"), || async { v1.open() == 0 }).await;
         v1.set(fault.clone());
         let before = counts(&world).await;
         let seen = world.client().post("/", b"x").await;
