@@ -199,15 +199,23 @@ async fn a_broken_answer_is_never_passed_on_as_a_whole_one() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The engine's own parser of chunked answers takes a missing size for a last chunk. Nothing hidden gets
-/// through, but a cut answer looks whole.
+/// A known gap (docs/decisions/0011): the engine takes an empty chunk size for the end of an answer, so a client
+/// cannot see that the answer was cut there. What holds is that nobody else is given what follows.
 #[tokio::test]
-#[ignore = "known hole: an empty chunk size ends an answer cleanly instead of as truncated"]
-async fn an_answer_with_an_empty_chunk_size_is_truncated() {
+async fn an_empty_chunk_size_in_an_answer_poisons_nothing() {
     let (world, v1) = proxied().await;
-    let bytes = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n\r\n\r\n";
-    v1.set(Fault::Bytes(bytes.into()));
-    assert_eq!(world.get("/").await.outcome, Outcome::Truncated);
+    for size in ["\r\n", ";x\r\n"] {
+        let hidden = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nhidden";
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        v1.set(Fault::Bytes(format!("{head}1\r\na\r\n{size}\r\n{hidden}").into_bytes()));
+        let mut client = world.client();
+        assert!(!client.get("/").await.text().contains("hidden"), "{size:?}");
+        v1.set(Fault::None);
+        for nth in 0..10 {
+            let path = format!("/next/{nth}");
+            assert_eq!(client.get(&path).await.text(), format!("v1 1 {path}\n"), "{size:?}");
+        }
+    }
 }
 
 #[tokio::test]
