@@ -3,7 +3,7 @@
 //! The way of a file: [`load`] reads it, [`tree`] parses it, [`env`] fills in variables, [`merge`] joins
 //! several files, [`decode`] and [`keys`] read the tree as [`raw`] types, [`check`] makes a [`Config`] of them. Each
 //! step adds to what was [`found`]; at the end that becomes [`Problems`], in file order.
-//! The other way: [`render`] writes a [`Config`] as text, [`schema`] and [`reference`] describe the format.
+//! The other way: [`render`] writes a [`Config`] as text, [`schema`] and `reference` describe the format.
 
 mod check;
 mod decode;

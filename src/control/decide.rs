@@ -1,4 +1,4 @@
-//! What an operator's word means for one service's split, or why it is refused. [pure]
+//! What an operator's word means for one service's split, or why it is refused. (pure)
 //!
 //! A refusal changes nothing. A call that names several services is decided service by service first and
 //! published as one generation only if all of them agree.

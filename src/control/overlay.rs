@@ -1,4 +1,4 @@
-//! What an operator changed on top of the file, and what then runs. [pure]
+//! What an operator changed on top of the file, and what then runs. (pure)
 //!
 //! The file is intent. An entry of the overlay takes one service's split over, as a whole: every weight
 //! of a service has one owner (I8). It lives until the file's value for that service changes, in which
