@@ -39,7 +39,7 @@ async fn a_corrupt_store_is_named_and_kept() {
     let mut world = World::new();
     let v1 = world.origin("v1").await;
     world.start_text(&text(&world, &v1)).await;
-    world.terminate().await;
+    assert_eq!(world.terminate().await.code(), Some(0));
     let store = world.state_dir().join("switchback.db");
     let good = std::fs::read(&store).unwrap();
     for broken in [b"this is not a database, it is a sentence of some length".to_vec(), good[..good.len() / 2].to_vec()]
