@@ -41,7 +41,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "admin",
         ],
     ),
-    ("demo", &["config", "worker", "control", "telemetry", "admin", "sessions"]),
+    // The demo counts its own data threads as `run` does.
+    ("demo", &["config", "worker", "control", "telemetry", "admin", "sessions", "engine"]),
     ("cli", &["config", "routing", "control", "worker", "demo", "telemetry", "admin", "endpoints", "sessions"]),
 ];
 

@@ -27,7 +27,11 @@ pub fn init() -> Result<(), String> {
     let filter = filter(std::env::var(LEVEL_VARIABLE).ok().as_deref())?;
     let stderr = std::io::stderr();
     let format = format(std::env::var(FORMAT_VARIABLE).ok().as_deref(), stderr.is_terminal())?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // Told on stderr, which is what cannot be written; and that is a panic of whoever wanted to log.
+        .log_internal_errors(false);
     let begun = match format {
         Format::Text => {
             let colour = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

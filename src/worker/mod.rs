@@ -25,9 +25,16 @@ pub fn run(options: RunOptions) -> ExitCode {
         eprintln!("error: {error}");
         return ExitCode::FAILURE;
     }
+    let signals = match signals::Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("error: cannot listen for signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let threads = options.threads.unwrap_or_else(crate::engine::threads::default_count);
     match Instance::start(Source::File(options.config), threads) {
-        Ok(instance) => signals::serve(instance),
+        Ok(instance) => signals::serve(instance, signals),
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE

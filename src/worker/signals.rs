@@ -13,7 +13,7 @@ use crate::control::api::{Author, Change, Request};
 /// Exit code when work was cut.
 const CUT: u8 = 3;
 
-struct Signals {
+pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
@@ -21,7 +21,12 @@ struct Signals {
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Signals> {
+    /// Before anything can be seen of the process: from then on a signal waits until [`serve`] looks,
+    /// instead of ending the process on the spot.
+    pub fn listen() -> std::io::Result<Signals> {
+        // Registering asks for a runtime; what is heard goes to whichever runs later.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let _inside = runtime.enter();
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -36,15 +41,8 @@ impl Signals {
 }
 
 /// Serves until told to stop.
-pub fn serve(instance: Instance) -> ExitCode {
+pub fn serve(instance: Instance, mut signals: Signals) -> ExitCode {
     let runtime = instance.runtime().clone();
-    let mut signals = match runtime.block_on(async { Signals::listen() }) {
-        Ok(signals) => signals,
-        Err(error) => {
-            eprintln!("error: cannot listen for signals: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
     runtime.block_on(until_end(&instance, &mut signals));
     let hurry = CancellationToken::new();
     let second = hurry.clone();

@@ -249,3 +249,18 @@ async fn slow_and_large_callers_hold_nothing_up() {
     assert!([400, 413, 422].contains(&seen.status) || seen.outcome != Outcome::Ok, "{}", seen.status);
     assert_eq!(world.get("/").await.origin(), Some("v2"));
 }
+
+#[tokio::test]
+async fn a_unix_socket_serves_as_well() {
+    let (world, _v1, _v2) = running().await;
+    let tcp = format!("admin: {{ bind: \"{}\" }}", world.admin());
+    world.edit_config(|text| text.replace(&tcp, "admin: { bind: \"unix:admin.sock\" }"));
+    let socket = format!("unix:{}", world.path("admin.sock").display());
+    until("it answers on the socket", || async { world.cli(&["status", "--admin", &socket]).await.code == Some(0) })
+        .await;
+    world.cli(&["switch", "shop", "v2", "--admin", &socket]).await.ok();
+    assert_eq!(world.get("/").await.origin(), Some("v2"));
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(world.path("admin.sock")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o007, 0, "strangers stay out: {mode:o}");
+}

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use crate::harness::load::Plan;
 use crate::harness::*;
 
 fn text(world: &World, origin: &Origin) -> String {
@@ -38,7 +39,7 @@ async fn a_corrupt_store_is_named_and_kept() {
     let mut world = World::new();
     let v1 = world.origin("v1").await;
     world.start_text(&text(&world, &v1)).await;
-    world.terminate().await;
+    assert_eq!(world.terminate().await.code(), Some(0));
     let store = world.state_dir().join("switchback.db");
     let good = std::fs::read(&store).unwrap();
     for broken in [b"this is not a database, it is a sentence of some length".to_vec(), good[..good.len() / 2].to_vec()]
@@ -111,4 +112,39 @@ async fn two_processes_do_not_share_one_state_dir() {
     other.write_config(&text(&other, &v1).replace("./state", shared.to_str().unwrap()));
     fails_to_start(&mut other, &["state"]).await;
     assert_eq!(world.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_no_traffic_and_no_rollback() {
+    let mut world = World::new();
+    let (v1, v2) = (world.origin("v1").await, world.origin("v2").await);
+    world.start(&one_service(&[&v1, &v2], "active: v1")).await;
+    let load = Load::start(world.web(), &Plan::default());
+    world.switch("shop", "v2").await;
+    world.fill_the_disk();
+    let back = world.rollback("shop").await;
+    assert_eq!(world.get("/").await.origin(), Some("v1"), "{back}");
+    let told = async || {
+        let status = world.status().await;
+        status["warnings"].to_string() + &back["warnings"].to_string()
+    };
+    until("the operator is told", || async {
+        told().await.contains("journal") || told().await.contains("switchback.db")
+    })
+    .await;
+    for to in ["v2", "v1", "v2"] {
+        world.switch("shop", to).await;
+        assert_eq!(world.get("/").await.origin(), Some(to));
+    }
+    load.more(50).await;
+    load.stop().await.assert_unbroken();
+    // With room again what is live is written down.
+    world.empty_the_disk();
+    world.switch("shop", "v1").await;
+    let last = world.switch("shop", "v2").await["generation"].as_u64().unwrap();
+    until("the warning ends", || async { world.status().await["warnings"].as_array().unwrap().is_empty() }).await;
+    world.kill_9();
+    world.restart().await;
+    assert!(world.generation().await >= last);
+    assert_eq!(world.get("/").await.origin(), Some("v2"));
 }

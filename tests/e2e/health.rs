@@ -162,3 +162,24 @@ async fn a_connection_that_cannot_be_made_is_tried_elsewhere() {
     }
     assert!(world.metric("switchback_retries_total", &[("service", "shop")]).await >= 1.0);
 }
+
+#[tokio::test]
+async fn names_are_resolved_in_the_background() {
+    let mut world = World::new();
+    let v1 = world.origin("v1").await;
+    let named = Origin::start("v2", "127.0.0.1:0".parse().unwrap()).await;
+    let text = one_service(&[&v1, &named], "split: { v1: 50, v2: 50 }\nhold: { max_wait: 0s }");
+    let by_name = text.replace("127.0.0.1:", "localhost:");
+    world.start(&by_name).await;
+    until("the name is resolved and served", || async { world.get("/").await.origin() == Some("v2") }).await;
+    let endpoint = world.version_status("shop", "v2").await["endpoints"][0].clone();
+    assert!(endpoint["address"].as_str().unwrap().starts_with("localhost:"), "{endpoint}");
+    assert!(endpoint["resolved"].to_string().contains("127.0.0.1"), "{endpoint}");
+    // A name that nobody knows: its version's share goes to the other, and everybody can see why.
+    world.edit_and_wait(|text| text.replace("localhost:", "nobody.invalid:")).await;
+    for _ in 0..20 {
+        let seen = world.get("/").await;
+        assert_eq!((seen.status, seen.origin()), (200, Some("v1")));
+    }
+    assert_eq!(world.version_status("shop", "v2").await["endpoints"][0]["resolved"], json!([]));
+}

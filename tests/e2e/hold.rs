@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::harness::load::Plan;
 use crate::harness::*;
 
 async fn held(hold: &str) -> (World, Origin) {
@@ -78,4 +79,21 @@ async fn a_gap_without_ready_endpoints_costs_time_not_errors() {
     world.edit_and_wait(|_| world.preamble() + &fixed).await;
     let seen = asked.await.unwrap();
     assert_eq!((seen.status, seen.origin()), (200, Some("v2")), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_service_restarts_behind_a_hold_without_an_error() {
+    let (world, v1) = held("hold: { max_wait: 10s, max_requests: 100 }").await;
+    let load = Load::start(world.web(), &Plan { keep_alive: 16, fresh: 2, ..Plan::default() });
+    load.more(50).await;
+    world.order("services/shop/hold", json!({})).await;
+    until("what ran has finished", || async { world.version_status("shop", "v1").await["in_flight"]["http"] == 0 })
+        .await;
+    v1.stop().await;
+    until("clients wait", || async { world.service_status("shop").await["waiting"].as_u64().unwrap() >= 10 }).await;
+    let again = Origin::instance("v1", "2", v1.address).await;
+    world.order("services/shop/release", json!({})).await;
+    load.more(50).await;
+    load.stop().await.assert_unbroken();
+    assert!(again.requests() >= 50);
 }

@@ -113,3 +113,16 @@ async fn a_second_signal_ends_it_now() {
     assert_eq!(status.code(), Some(3));
     let _ = slow.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_signal_during_the_start_ends_it_properly() {
+    let mut world = World::new();
+    let v1 = world.origin("v1").await;
+    let shutdown = "shutdown: { pre_drain: 0s, linger: 0s, timeout: 2s }\n".to_string();
+    world.write_config(&(world.preamble() + &shutdown + &one_service(&[&v1], "active: v1")));
+    for nth in 0..5 {
+        world.spawn();
+        until("it says the first word", || async { !world.log().is_empty() }).await;
+        assert_eq!(world.terminate().await.code(), Some(0), "start {nth}: {}", world.log());
+    }
+}

@@ -163,3 +163,19 @@ async fn a_revert_brings_back_file_and_splits_even_with_the_file_gone() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     drop((blue, green));
 }
+
+#[tokio::test]
+async fn many_orders_at_once_are_carried_out_one_after_the_other() {
+    let (world, _blue, _green) = blue_green().await;
+    let before = world.generation().await;
+    let orders = (1..=20u32).map(|nth| world.weights("shop", json!({ "blue": nth, "green": 1000 - nth })));
+    let receipts = futures_util::future::join_all(orders).await;
+    let mut generations: Vec<u64> = receipts.iter().map(|receipt| number(receipt, "generation")).collect();
+    generations.sort_unstable();
+    assert_eq!(generations, (before + 1..=before + 20).collect::<Vec<_>>(), "each its own");
+    // Each began where another ended.
+    let mut from: Vec<String> = receipts.iter().map(|receipt| receipt["from"].to_string()).collect();
+    from.sort();
+    from.dedup();
+    assert_eq!(from.len(), 20);
+}

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
@@ -128,7 +129,30 @@ impl World {
         command.args(arguments);
         command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(out).stderr(err);
         command.env("NO_COLOR", "1").env_remove("SWITCHBACK_ADMIN").env_remove("SWITCHBACK_TOKEN_FILE");
+        // A write beyond a limit is to fail, as on a full disk, not to end the process.
+        // SAFETY: `signal` may be called between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+                Ok(())
+            });
+        }
         self.child = Some(command.spawn().expect("the binary was built"));
+    }
+
+    /// From now on the process can make no file longer: what a full disk does to it.
+    pub fn fill_the_disk(&self) {
+        let limit = libc::rlimit { rlim_cur: 0, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: both structures outlive the call, and the process is our own child.
+        let set = unsafe { libc::prlimit(self.pid() as i32, libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) };
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    }
+
+    pub fn empty_the_disk(&self) {
+        let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: as above.
+        let set = unsafe { libc::prlimit(self.pid() as i32, libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) };
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
     }
 
     pub async fn ready(&mut self) {
