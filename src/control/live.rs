@@ -127,7 +127,12 @@ impl Live {
 
     /// The clock of [`Snapshot::note_start`] and of receipts.
     pub fn nanos(&self) -> u64 {
-        self.epoch.elapsed().as_nanos() as u64
+        self.nanos_at(Instant::now())
+    }
+
+    /// As [`Live::nanos`], for a moment that was read already.
+    pub fn nanos_at(&self, moment: Instant) -> u64 {
+        moment.saturating_duration_since(self.epoch).as_nanos() as u64
     }
 
     pub fn load(&self) -> Arc<Snapshot> {

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use http::header;
@@ -68,7 +68,7 @@ impl ProxyHttp for App {
         let incoming = NEXT.take().expect("a request begins inside `with_incoming`");
         let held = held::current(&self.services.live);
         let context = Context::new(self.services.clone(), incoming, held, self.thread);
-        context.note_start();
+        context.note_start(context.started);
         context
     }
 
@@ -339,7 +339,7 @@ impl App {
         if ask.method == http::Method::OPTIONS && request.raw_path() == b"*" {
             return Err(Answer::fixed(204, &[], ""));
         }
-        let waiting_since = std::time::Instant::now();
+        let waiting_since = Instant::now();
         let mut waited_out = false;
         loop {
             let routed = decide::route(&ctx.held.snapshot, &ask).map_err(|why| unroutable(&why))?;
@@ -426,15 +426,15 @@ impl App {
 }
 
 impl Context {
-    fn note_start(&self) {
-        self.held.snapshot.note_start(self.thread, self.services.live.nanos());
+    fn note_start(&self, at: Instant) {
+        self.held.snapshot.note_start(self.thread, self.services.live.nanos_at(at));
     }
 
     fn take_snapshot(&mut self) {
         self.held = held::current(&self.services.live);
         self.route = None;
         self.service = None;
-        self.note_start();
+        self.note_start(Instant::now());
     }
 
     fn rewrite(&self) -> Option<&Rewrite> {

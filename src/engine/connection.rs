@@ -82,15 +82,18 @@ pub async fn serve(engine: &Engine, link: &Arc<Link>) {
 
 /// Waits for the next request on an idle connection, until its head is complete.
 async fn next_head(engine: &Engine, link: &Arc<Link>) -> Next {
-    let config = link.listener().config.load_full();
-    let limits = HeadLimits {
-        bytes: config.limits.header_bytes,
-        fields: config.limits.header_fields,
-        target_bytes: config.limits.target_bytes,
+    let (limits, idle, header) = {
+        let config = link.listener().config.load();
+        let limits = HeadLimits {
+            bytes: config.limits.header_bytes,
+            fields: config.limits.header_fields,
+            target_bytes: config.limits.target_bytes,
+        };
+        (limits, config.timeouts.idle, config.timeouts.header)
     };
     // One byte more than a head may have, so that too much can be told from not yet enough.
     let room = limits.bytes + 1;
-    let idle_until = clock::deadline_in(config.timeouts.idle);
+    let idle_until = clock::deadline_in(idle);
     let mut head_until = 0;
     let mut scanned = 0;
     poll_fn(|cx| {
@@ -116,7 +119,7 @@ async fn next_head(engine: &Engine, link: &Arc<Link>) -> Next {
                 Some(Parsed::Incomplete { scanned: so_far }) => {
                     scanned = so_far;
                     if head_until == 0 {
-                        head_until = clock::deadline_in(config.timeouts.header);
+                        head_until = clock::deadline_in(header);
                     }
                 }
                 None => {}
@@ -172,13 +175,10 @@ async fn exchange(engine: &Engine, link: &Arc<Link>, client: &Arc<headers::Clien
         if let Poll::Ready(reusable) = polled {
             return Poll::Ready(End::Done(reusable.is_some()));
         }
-        if let Poll::Ready(Err(_)) = link.poll_send(cx) {
+        let Ok(deadline) = link.after_poll(cx) else {
             return Poll::Ready(End::Broken(Fate::ClientGone));
-        }
-        if link.poll_left(cx) {
-            return Poll::Ready(End::Broken(Fate::ClientGone));
-        }
-        match interrupted(engine, link, &mut stopping_since) {
+        };
+        match interrupted(engine, link, deadline, &mut stopping_since) {
             Some(fate) => Poll::Ready(End::Broken(fate)),
             None => Poll::Pending,
         }
@@ -197,7 +197,12 @@ async fn exchange(engine: &Engine, link: &Arc<Link>, client: &Arc<headers::Clien
 }
 
 /// Whether the exchange must end now, and when to look again.
-fn interrupted(engine: &Engine, link: &Link, stopping_since: &mut u64) -> Option<Fate> {
+fn interrupted(
+    engine: &Engine,
+    link: &Link,
+    deadline: Option<(u64, Deadline)>,
+    stopping_since: &mut u64,
+) -> Option<Fate> {
     let now = clock::now_ms();
     let cut = link.connection.is_cut().or_else(|| (engine.services.stage.get() == Stage::Cut).then_some(Cut::Shutdown));
     if let Some(cut) = cut {
@@ -212,7 +217,7 @@ fn interrupted(engine: &Engine, link: &Link, stopping_since: &mut u64) -> Option
         link.connection.wake_at(now + 1);
         return None;
     }
-    match link.next_deadline() {
+    match deadline {
         Some((at, deadline)) if at <= now => Some(Fate::Deadline(deadline)),
         Some((at, _)) => {
             link.connection.wake_at(at);

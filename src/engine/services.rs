@@ -8,7 +8,7 @@ use crate::net::StageFlag;
 use crate::sessions::connections::Connections;
 use crate::telemetry::access_log::AccessLog;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Services {
     pub live: Arc<Live>,
     pub connections: Arc<Connections>,

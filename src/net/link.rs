@@ -71,6 +71,10 @@ pub enum Fate {
     ClientGone,
 }
 
+/// The client has left, or takes nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientGone;
+
 /// How long each wait of one exchange may last. `None`: for ever.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Waits {
@@ -286,9 +290,17 @@ impl Link {
         self.state().poll_send(cx)
     }
 
-    /// The earliest deadline of the exchange, and whether it has passed.
-    pub fn next_deadline(&self) -> Option<(u64, Deadline)> {
-        self.state().next_deadline()
+    /// All that is due after each poll of the engine: sends what was gathered, notices that a client nobody
+    /// reads from has left, and gives the earliest deadline of the exchange.
+    pub fn after_poll(&self, cx: &mut Context<'_>) -> Result<Option<(u64, Deadline)>, ClientGone> {
+        let state = &mut *self.state();
+        if let Poll::Ready(Err(_)) = state.poll_send(cx) {
+            return Err(ClientGone);
+        }
+        if state.unread && state.poll_left(cx).is_ready() {
+            return Err(ClientGone);
+        }
+        Ok(state.next_deadline())
     }
 
     /// The exchange is about to be dropped: why.
@@ -310,12 +322,6 @@ impl Link {
     /// Nobody reads from the client for now (the request is held): watch whether it leaves.
     pub fn set_unread(&self, unread: bool) {
         self.state().unread = unread;
-    }
-
-    /// Whether a client that nobody reads from has left.
-    pub fn poll_left(&self, cx: &mut Context<'_>) -> bool {
-        let state = &mut *self.state();
-        state.unread && state.poll_left(cx).is_ready()
     }
 
     /// Whether the head of the final answer has been handed over.
