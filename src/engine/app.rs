@@ -2,30 +2,31 @@
 //! [`super::headers`], accounting in [`super::context`].
 
 use std::cell::RefCell;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use http::Version;
 use http::header;
-use http::{HeaderValue, Version};
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::answer::Answer;
-use super::context::{Attempt, Context, Destination, RequestLine};
-use super::decide::{self, Ask, Unroutable};
+use super::at_once::{self, Boxed};
+use super::context::{Attempt, Context, RequestLine};
+use super::direct::Directed;
+use super::failure::{classify, explain, is_stale};
 use super::headers::{self, Hop, Persistence, Reply};
 use super::held;
 use super::services::Services;
-use crate::config::model::{Action, HeaderEdits, Hold, Rewrite, Sticky};
-use crate::endpoints::hold::{self, HoldEnd};
+use crate::config::model::{Action, HeaderEdits, Rewrite};
 use crate::endpoints::pick::pick;
-use crate::net::{Link, ReadFailure, Stage};
+use crate::net::{Link, Stage};
 use crate::outcome::{ErrorClass, RetryReason};
 use crate::routing::Thread;
-use crate::routing::table::CompiledRoute;
 use crate::sessions::Kind;
 use crate::telemetry::access_log::bounded;
 use crate::wire::Upgrade;
@@ -72,14 +73,17 @@ impl ProxyHttp for App {
         context
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+    fn request_filter<'a, 'b, 'c, 'd>(&'a self, session: &'b mut Session, ctx: &'c mut Context) -> Boxed<'d, bool>
+    where
+        'a: 'd,
+        'b: 'd,
+        'c: 'd,
+    {
         self.prepare(session, ctx);
-        let answer = match self.direct(session.req_header(), ctx).await {
-            Ok(()) => return Ok(false),
-            Err(answer) => answer,
-        };
-        answer.send(session, ctx).await?;
-        Ok(true)
+        match self.direct(session.req_header(), ctx, false) {
+            Directed::Forward => at_once::go_on(),
+            directed => Box::pin(self.finish(directed, session, ctx)),
+        }
     }
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
@@ -114,92 +118,59 @@ impl ProxyHttp for App {
         Ok(Box::new(peer))
     }
 
-    async fn connected_to_upstream(
-        &self,
-        _session: &mut Session,
+    fn connected_to_upstream<'a, 'b, 'c, 'd, 'e, 'f>(
+        &'a self,
+        _session: &'b mut Session,
         reused: bool,
-        _peer: &HttpPeer,
+        _peer: &'c HttpPeer,
         _fd: std::os::unix::io::RawFd,
-        _digest: Option<&pingora_core::protocols::Digest>,
-        ctx: &mut Context,
-    ) -> Result<()> {
+        _digest: Option<&'d pingora_core::protocols::Digest>,
+        ctx: &'e mut Context,
+    ) -> Boxed<'f, ()>
+    where
+        'a: 'f,
+        'b: 'f,
+        'c: 'f,
+        'd: 'f,
+        'e: 'f,
+    {
         if let Some(attempt) = &mut ctx.attempt {
             attempt.reused = reused;
         }
         if !reused {
             ctx.connected = Some(ctx.started.elapsed());
         }
-        Ok(())
+        at_once::done(Ok(()))
     }
 
-    async fn upstream_request_filter(
-        &self,
-        session: &mut Session,
-        request: &mut RequestHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        let Some(destination) = &ctx.destination else {
-            return Error::e_explain(ErrorType::InternalError, "forwarding without a destination");
-        };
-        let table = &ctx.held.snapshot.generation.table;
-        let Some(rewrite) = ctx.rewrite() else {
-            return Error::e_explain(ErrorType::InternalError, "forwarding on a route that does not");
-        };
-        let force = table.service(destination.service).service.force.as_ref();
-        if let Some(force) = force.filter(|force| force.token.is_some()) {
-            // The token is between the client and this proxy.
-            request.remove_header(&force.header);
-        }
-        let hop = Hop {
-            client: &ctx.client,
-            scheme: "http",
-            path_and_query: destination.path_and_query.as_deref(),
-            upgrade: ctx.upgrade,
-            host_rewrite: rewrite.host.as_ref(),
-            edits: &rewrite.request_headers,
-        };
-        headers::to_endpoint(request, session.req_header().version, &hop)
+    fn upstream_request_filter<'a, 'b, 'c, 'd, 'e>(
+        &'a self,
+        session: &'b mut Session,
+        request: &'c mut RequestHeader,
+        ctx: &'d mut Context,
+    ) -> Boxed<'e, ()>
+    where
+        'a: 'e,
+        'b: 'e,
+        'c: 'e,
+        'd: 'e,
+    {
+        at_once::done(forward(session, request, ctx))
     }
 
-    async fn response_filter(
-        &self,
-        session: &mut Session,
-        response: &mut ResponseHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        headers::check_response(response, ctx.upgrade)
-            .map_err(|bad| Error::explain(ErrorType::InvalidHTTPHeader, bad.why).into_up())?;
-        let status = response.status.as_u16();
-        let is_final = !response.status.is_informational() || status == 101;
-        if is_final {
-            self.answered(status, ctx);
-            if status == 101 {
-                let silence = ctx.compiled_service().map(|service| service.service.timeouts.upgrade_idle);
-                ctx.becomes(Kind::WebSocket);
-                ctx.link.becomes_tunnel(silence.unwrap_or_default());
-            } else if is_event_stream(response) {
-                ctx.becomes(Kind::Sse);
-                ctx.link.becomes_stream();
-            }
-        }
-        let none = HeaderEdits::default();
-        let reply = Reply {
-            http10: session.req_header().version == Version::HTTP_10,
-            close: self.is_last(ctx),
-            edits: ctx.rewrite().map_or(&none, |rewrite| &rewrite.response_headers),
-            exposed: None,
-            cookie: None,
-        };
-        if headers::to_client(response, &reply)? == Persistence::Close {
-            session.set_keepalive(None);
-        }
-        ctx.ends_with_connection = reply.http10 && !response.headers.contains_key(header::CONTENT_LENGTH);
-        if is_final {
-            ctx.decorate(response)?;
-            ctx.status = status;
-            ctx.link.answered();
-        }
-        Ok(())
+    fn response_filter<'a, 'b, 'c, 'd, 'e>(
+        &'a self,
+        session: &'b mut Session,
+        response: &'c mut ResponseHeader,
+        ctx: &'d mut Context,
+    ) -> Boxed<'e, ()>
+    where
+        'a: 'e,
+        'b: 'e,
+        'c: 'e,
+        'd: 'e,
+    {
+        at_once::done(self.reply(session, response, ctx))
     }
 
     fn error_while_proxy(
@@ -270,8 +241,20 @@ impl ProxyHttp for App {
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+    fn logging<'a, 'b, 'c, 'd, 'e>(
+        &'a self,
+        session: &'b mut Session,
+        _error: Option<&'c Error>,
+        ctx: &'d mut Context,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'e>>
+    where
+        'a: 'e,
+        'b: 'e,
+        'c: 'e,
+        'd: 'e,
+    {
         ctx.body_bytes = Some(session.body_bytes_sent() as u64);
+        at_once::nothing()
     }
 
     fn suppress_error_log(&self, _session: &Session, ctx: &Context, error: &Error) -> bool {
@@ -313,6 +296,58 @@ impl App {
         }
     }
 
+    /// What is left of the rare requests that are not simply forwarded: a wait, or an answer of our own.
+    async fn finish(&self, directed: Directed, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let directed = match directed {
+            Directed::NotReady(service) => self.direct_when_ready(session.req_header(), ctx, service).await,
+            directed @ (Directed::Forward | Directed::Answer(_)) => directed,
+        };
+        match directed {
+            Directed::Forward | Directed::NotReady(_) => Ok(false),
+            Directed::Answer(answer) => {
+                answer.send(session, ctx).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Makes an endpoint's head one to the client, and learns from it what kind of exchange this is.
+    fn reply(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        headers::check_response(response, ctx.upgrade)
+            .map_err(|bad| Error::explain(ErrorType::InvalidHTTPHeader, bad.why).into_up())?;
+        let status = response.status.as_u16();
+        let is_final = !response.status.is_informational() || status == 101;
+        if is_final {
+            self.answered(status, ctx);
+            if status == 101 {
+                let silence = ctx.compiled_service().map(|service| service.service.timeouts.upgrade_idle);
+                ctx.becomes(Kind::WebSocket);
+                ctx.link.becomes_tunnel(silence.unwrap_or_default());
+            } else if is_event_stream(response) {
+                ctx.becomes(Kind::Sse);
+                ctx.link.becomes_stream();
+            }
+        }
+        let none = HeaderEdits::default();
+        let reply = Reply {
+            http10: session.req_header().version == Version::HTTP_10,
+            close: self.is_last(ctx),
+            edits: ctx.rewrite().map_or(&none, |rewrite| &rewrite.response_headers),
+            exposed: None,
+            cookie: None,
+        };
+        if headers::to_client(response, &reply)? == Persistence::Close {
+            session.set_keepalive(None);
+        }
+        ctx.ends_with_connection = reply.http10 && !response.headers.contains_key(header::CONTENT_LENGTH);
+        if is_final {
+            ctx.decorate(response)?;
+            ctx.status = status;
+            ctx.link.answered();
+        }
+        Ok(())
+    }
+
     /// The endpoint has begun its final answer.
     fn answered(&self, status: u16, ctx: &mut Context) {
         ctx.first_byte = Some(ctx.started.elapsed());
@@ -325,104 +360,31 @@ impl App {
     fn is_last(&self, ctx: &Context) -> bool {
         self.services.stage.get() >= Stage::LameDuck || ctx.link.is_listener_draining()
     }
+}
 
-    /// Finds where the request goes, waiting for a ready endpoint if need be. `Err`: the answer is ours.
-    async fn direct(&self, request: &RequestHeader, ctx: &mut Context) -> std::result::Result<(), Answer> {
-        let ask = Ask {
-            method: &request.method,
-            host: request.headers.get(header::HOST).map_or(b"", |value| value.as_bytes()),
-            path: request.uri.path(),
-            query: request.uri.query(),
-            headers: &request.headers,
-            client: ctx.link.client.ip(),
-        };
-        if ask.method == http::Method::OPTIONS && request.raw_path() == b"*" {
-            return Err(Answer::fixed(204, &[], ""));
-        }
-        let waiting_since = Instant::now();
-        let mut waited_out = false;
-        loop {
-            let routed = decide::route(&ctx.held.snapshot, &ask).map_err(|why| unroutable(&why))?;
-            ctx.route = Some(routed.route);
-            let held = ctx.held.clone();
-            let snapshot = &held.snapshot;
-            let table = &snapshot.generation.table;
-            let compiled_route = table.route_at(routed.route);
-            match &compiled_route.route.action {
-                Action::Forward { .. } => {}
-                Action::Redirect { to, status } => return Err(Answer::redirect(*status, to)),
-                Action::Respond { status, headers, body } => return Err(Answer::fixed(*status, headers, body)),
-            }
-            let service = compiled_route.service.expect("a forwarding route has a service");
-            ctx.service = Some(service);
-            let compiled = table.service(service);
-            let runtime = snapshot.runtime.service(service);
-            let limits = &compiled.service.limits;
-            if let (Some(max), Some(length)) = (limits.body, content_length(request))
-                && length > max
-            {
-                return Err(Answer::error(413, format!("the request body is larger than {max} bytes")).closing());
-            }
-            if let Some(max) = limits.in_flight {
-                let now: u64 = runtime.versions.iter().map(|version| version.core.in_flight.total()).sum();
-                if now >= max {
-                    return Err(Answer::busy("too many requests in flight, try again", 1));
-                }
-            }
-            let split = snapshot.generation.split(service);
-            let known = decide::known(compiled, runtime, split, &ask)
-                .map_err(|_| Answer::error(400, "the forced version does not exist"))?;
-            let is_held = runtime.core.held.load(std::sync::atomic::Ordering::Acquire);
-            let chosen = match is_held {
-                true => None,
-                false => decide::version(compiled, runtime, split, &known, self.thread).or_else(|| {
-                    decide::is_hopeful(runtime, split)
-                        .then(|| decide::version_anyway(compiled, runtime, split, &known, self.thread))
-                }),
-            };
-            let chosen = match chosen {
-                Some(chosen) => chosen,
-                None if waited_out && is_held => {
-                    return Err(Answer::busy("the service is held by an operator", 5));
-                }
-                None if waited_out => decide::version_anyway(compiled, runtime, split, &known, self.thread),
-                None => {
-                    let policy = &compiled.service.hold;
-                    let left = policy.max_wait.saturating_sub(waiting_since.elapsed());
-                    let policy = Hold { max_wait: left, max_requests: policy.max_requests };
-                    let name = compiled.name.clone();
-                    let live = &self.services.live;
-                    ctx.link.set_unread(true);
-                    let ended = hold::wait(runtime, &policy, || decide::is_ready_now(live, &name)).await;
-                    ctx.link.set_unread(false);
-                    match ended {
-                        HoldEnd::Full => {
-                            return Err(Answer::busy("no endpoint is ready and too many requests wait", 1));
-                        }
-                        HoldEnd::Ready | HoldEnd::TimedOut => {
-                            // Nothing was decided yet: the request is routed by what is live now.
-                            waited_out = ended == HoldEnd::TimedOut || left.is_zero();
-                            ctx.take_snapshot();
-                            continue;
-                        }
-                    }
-                }
-            };
-            decide::tally(split, self.thread, &chosen.choice);
-            ctx.destination = Some(Destination {
-                service,
-                choice: chosen.choice,
-                anyway: chosen.anyway,
-                cookie: chosen.cookie.and_then(|cookie| set_cookie(compiled.service.sticky.as_ref(), cookie)),
-                path_and_query: forwarded(&ask, routed.normal_path, compiled_route),
-            });
-            ctx.begin();
-            let timeouts = &compiled.service.timeouts;
-            ctx.link.set_deadlines(timeouts.request, timeouts.total, timeouts.idle);
-            ctx.link.set_body_max(limits.body);
-            return Ok(());
-        }
+/// Makes the client's request one to the endpoint.
+fn forward(session: &Session, request: &mut RequestHeader, ctx: &Context) -> Result<()> {
+    let Some(destination) = &ctx.destination else {
+        return Error::e_explain(ErrorType::InternalError, "forwarding without a destination");
+    };
+    let table = &ctx.held.snapshot.generation.table;
+    let Some(rewrite) = ctx.rewrite() else {
+        return Error::e_explain(ErrorType::InternalError, "forwarding on a route that does not");
+    };
+    let force = table.service(destination.service).service.force.as_ref();
+    if let Some(force) = force.filter(|force| force.token.is_some()) {
+        // The token is between the client and this proxy.
+        request.remove_header(&force.header);
     }
+    let hop = Hop {
+        client: &ctx.client,
+        scheme: "http",
+        path_and_query: destination.path_and_query.as_deref(),
+        upgrade: ctx.upgrade,
+        host_rewrite: rewrite.host.as_ref(),
+        edits: &rewrite.request_headers,
+    };
+    headers::to_endpoint(request, session.req_header().version, &hop)
 }
 
 impl Context {
@@ -430,7 +392,8 @@ impl Context {
         self.held.snapshot.note_start(self.thread, self.services.live.nanos_at(at));
     }
 
-    fn take_snapshot(&mut self) {
+    /// Looks again at what is live, before anything was decided.
+    pub fn take_snapshot(&mut self) {
         self.held = held::current(&self.services.live);
         self.route = None;
         self.service = None;
@@ -479,88 +442,4 @@ impl Context {
 fn is_event_stream(response: &ResponseHeader) -> bool {
     let content_type = response.headers.get(header::CONTENT_TYPE);
     content_type.is_some_and(|value| crate::wire::events::is_event_stream(value.as_bytes()))
-}
-
-fn content_length(request: &RequestHeader) -> Option<u64> {
-    request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
-}
-
-fn set_cookie(sticky: Option<&Sticky>, cookie: crate::routing::StickyCookie) -> Option<HeaderValue> {
-    let (name, ttl) = match sticky {
-        Some(Sticky::Cookie { name, ttl }) => (name, ttl),
-        Some(Sticky::Header(_) | Sticky::ClientIp) | None => return None,
-    };
-    let age = ttl.map_or(String::new(), |ttl| format!("; Max-Age={}", ttl.as_secs()));
-    HeaderValue::try_from(format!("{name}={}; Path=/; HttpOnly; SameSite=Lax{age}", cookie.to_value())).ok()
-}
-
-/// The target to ask the endpoint for, if it is not what the client sent: what was matched is what is
-/// forwarded.
-fn forwarded(ask: &Ask<'_>, normal: Option<String>, route: &CompiledRoute) -> Option<String> {
-    let rewritten = route.rewrite(normal.as_deref().unwrap_or(ask.path));
-    let path = rewritten.or(normal)?;
-    Some(match ask.query {
-        Some(query) => format!("{path}?{query}"),
-        None => path,
-    })
-}
-
-fn unroutable(why: &Unroutable) -> Answer {
-    match why {
-        Unroutable::BadHost => Answer::error(400, "the Host is not valid").closing(),
-        Unroutable::BadPath(problem) => Answer::error(400, format!("the path {problem}")).closing(),
-        Unroutable::NoRoute => Answer::error(404, "no route matches this request"),
-    }
-}
-
-/// A pooled connection turned out to be closed, before a byte of the answer.
-fn is_stale(error: &Error, ctx: &Context, reused: bool) -> bool {
-    let is_closed = matches!(error.etype(), ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError);
-    reused && ctx.status == 0 && is_closed && *error.esource() == ErrorSource::Upstream
-}
-
-/// The status for the client and the class for the counters.
-fn classify(error: &Error, ctx: &Context) -> (u16, ErrorClass) {
-    use ErrorType::{
-        ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, HTTPStatus, InvalidHTTPHeader, ReadTimedout,
-        WriteTimedout,
-    };
-    match ctx.link.read_failure() {
-        Some(ReadFailure::TooLarge) => return (413, ErrorClass::Local),
-        Some(ReadFailure::BadFraming) => return (400, ErrorClass::DownstreamAbort),
-        None => {}
-    }
-    if let HTTPStatus(status) = error.etype() {
-        return (*status, ErrorClass::Local);
-    }
-    match error.esource() {
-        ErrorSource::Downstream => match error.etype() {
-            InvalidHTTPHeader => (400, ErrorClass::DownstreamAbort),
-            _ => (499, ErrorClass::DownstreamAbort),
-        },
-        ErrorSource::Upstream => match error.etype() {
-            ConnectTimedout => (504, ErrorClass::Connect),
-            ConnectRefused | ConnectNoRoute | ConnectError | ErrorType::SocketError | ErrorType::BindError => {
-                (502, ErrorClass::Connect)
-            }
-            ReadTimedout | WriteTimedout => (504, ErrorClass::Timeout),
-            _ if is_stale(error, ctx, ctx.attempt.as_ref().is_some_and(|attempt| attempt.reused)) => {
-                (502, ErrorClass::ReusedStale)
-            }
-            _ => (502, ErrorClass::Reset),
-        },
-        ErrorSource::Internal | ErrorSource::Unset => (500, ErrorClass::Local),
-    }
-}
-
-fn explain(status: u16, ctx: &Context) -> &'static str {
-    match status {
-        400 => "the request is not valid HTTP",
-        413 => "the request body is too large",
-        502 if ctx.attempts == 0 => "no endpoint could be reached",
-        502 => "the endpoint did not give a valid answer",
-        503 => "no endpoint is ready",
-        504 => "the endpoint did not answer in time",
-        _ => "the request failed",
-    }
 }

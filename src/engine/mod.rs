@@ -8,12 +8,16 @@
 mod agreement;
 pub mod answer;
 pub mod app;
+mod at_once;
 pub mod connection;
 pub mod context;
 pub mod decide;
+pub mod direct;
 mod entropy;
+mod failure;
 pub mod headers;
 pub mod held;
+
 pub mod respond;
 pub mod services;
 pub mod threads;

@@ -224,18 +224,15 @@ impl Link {
     // ── what the engine's side decides about the exchange ───────────────────────────────────────────
 
     /// The endpoint must begin to answer within `response` of the last byte it could have of the request, and
-    /// everything end within `total` from now.
-    pub fn set_deadlines(&self, response: Duration, total: Option<Duration>, silence: Duration) {
+    /// everything end within `total` from now; the request may have `body_max` bytes of payload.
+    pub fn set_deadlines(&self, response: Duration, total: Option<Duration>, silence: Duration, body_max: Option<u64>) {
         let state = &mut *self.state();
+        state.body_max = body_max;
         state.response_wait = Some(response);
         // Waiting for a version to be ready was not the endpoint's time.
         state.last_request_byte = clock::now_ms();
         state.total_by = total.map_or(0, clock::deadline_in);
         state.waits.silence = Some(silence);
-    }
-
-    pub fn set_body_max(&self, max: Option<u64>) {
-        self.state().body_max = max;
     }
 
     /// The answer is an event stream: silence is its nature, and it may be ended between two events.
