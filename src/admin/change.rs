@@ -68,23 +68,26 @@ struct ConfirmBody {
 #[serde(deny_unknown_fields)]
 struct NoBody {}
 
-/// `live`: the generation that a `confirm` without a number means.
-pub fn parse(
-    call: &ChangeCall,
-    query: &mut Query,
-    headers: &HeaderMap,
-    bytes: &[u8],
-    live: u64,
-) -> Result<Change, Problem> {
+/// Longest wait for a confirmation: a day.
+const CONFIRM_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// Characters of a reason that are kept: it stands in tables, events and the journal.
+const REASON_MAX: usize = 200;
+
+/// Without line breaks and terminal escapes, and not longer than a line.
+fn one_line(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(REASON_MAX).collect()
+}
+
+pub fn parse(call: &ChangeCall, query: &mut Query, headers: &HeaderMap, bytes: &[u8]) -> Result<Change, Problem> {
     let bad = Problem::bad_request;
     match call {
         ChangeCall::Apply => {
             let confirm_ms = match query.take("confirm").map_err(bad)? {
                 None => None,
-                Some(text) => Some(parse_duration(&text).map_err(bad)?.as_millis() as u64),
+                Some(text) => Some(u64::try_from(parse_duration(&text).map_err(bad)?.as_millis()).unwrap_or(u64::MAX)),
             };
-            if confirm_ms == Some(0) {
-                return Err(bad("`confirm` must leave time to confirm".into()));
+            if confirm_ms.is_some_and(|ms| !(1..=CONFIRM_MS_MAX).contains(&ms)) {
+                return Err(bad("`confirm` must leave time to confirm, and at most 24h".into()));
             }
             let name = config_name(query)?;
             if bytes.is_empty() {
@@ -96,7 +99,7 @@ pub fn parse(
         ChangeCall::Reload => json::<NoBody>(headers, bytes, "{}").map(|_| Change::Reload),
         ChangeCall::Confirm => {
             let body: ConfirmBody = json(headers, bytes, r#"{"generation":42}"#)?;
-            Ok(Change::Confirm { generation: body.generation.unwrap_or(live) })
+            Ok(Change::Confirm { generation: body.generation })
         }
         ChangeCall::Revert { generation } => {
             json::<NoBody>(headers, bytes, "{}").map(|_| Change::Revert { generation: *generation })
@@ -130,7 +133,7 @@ pub fn parse(
         }
         ChangeCall::Rollback { service } => {
             let body: RollbackBody = json(headers, bytes, r#"{"reason":"errors"}"#)?;
-            Ok(Change::Rollback { service: service.clone(), reason: body.reason })
+            Ok(Change::Rollback { service: service.clone(), reason: body.reason.map(|reason| one_line(&reason)) })
         }
         ChangeCall::Drain { service } => {
             let body: DrainBody = needed(headers, bytes, r#"{"version":"v1"}"#)?;
@@ -240,7 +243,8 @@ pub fn describe(change: &Change) -> String {
         Change::Release { service } => format!("release {service}"),
         Change::Clear { service } => format!("clear {service}"),
         Change::Revert { generation } => format!("revert {generation}"),
-        Change::Confirm { generation } => format!("confirm {generation}"),
+        Change::Confirm { generation: Some(generation) } => format!("confirm {generation}"),
+        Change::Confirm { generation: None } => "confirm".into(),
     }
 }
 
@@ -256,7 +260,7 @@ mod tests {
     fn parsed(call: ChangeCall, query: &str, body: &str) -> Result<Change, u16> {
         let headers = headers(&[("content-type", "application/json; charset=utf-8")]);
         let mut query = Query::parse(Some(query)).unwrap();
-        let change = parse(&call, &mut query, &headers, body.as_bytes(), 41).map_err(|problem| problem.status)?;
+        let change = parse(&call, &mut query, &headers, body.as_bytes()).map_err(|problem| problem.status)?;
         query.finish().map_err(|_| 400u16)?;
         Ok(change)
     }
@@ -284,7 +288,7 @@ mod tests {
             (ChangeCall::Release { service: shop() }, "", "{}", "release shop"),
             (ChangeCall::Clear { service: shop() }, "", "\n", "clear shop"),
             (ChangeCall::Revert { generation: 7 }, "", "", "revert 7"),
-            (ChangeCall::Confirm, "", "", "confirm 41"),
+            (ChangeCall::Confirm, "", "", "confirm"),
             (ChangeCall::Confirm, "", r#"{"generation":40}"#, "confirm 40"),
             (ChangeCall::Reload, "", "", "reload"),
             (ChangeCall::Apply, "confirm=5m&name=a.yaml", "schema: 1", "apply a.yaml --confirm 300000ms"),
@@ -316,6 +320,8 @@ mod tests {
             (ChangeCall::Apply, "", ""),
             (ChangeCall::Apply, "confirm=soon", "schema: 1"),
             (ChangeCall::Apply, "confirm=0s", "schema: 1"),
+            (ChangeCall::Apply, "confirm=25h", "schema: 1"),
+            (ChangeCall::Apply, "confirm=18446744073709551615ms", "schema: 1"),
             (ChangeCall::Drain { service: shop() }, "", "not json"),
         ] {
             assert_eq!(parsed(call.clone(), query, body), Err(400), "{call:?} {query} {body}");
@@ -327,7 +333,7 @@ mod tests {
         for kind in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""] {
             let call = ChangeCall::Switch { service: Some(shop()) };
             let headers = headers(&[("content-type", kind)]);
-            let problem = parse(&call, &mut Query::default(), &headers, br#"{"to":"v2"}"#, 1).unwrap_err();
+            let problem = parse(&call, &mut Query::default(), &headers, br#"{"to":"v2"}"#).unwrap_err();
             assert_eq!(problem.status, 415, "{kind}");
         }
     }

@@ -6,6 +6,7 @@ use http::{HeaderMap, StatusCode};
 use super::body::{self, Response};
 use super::problem::Problem;
 use super::query::Query;
+use crate::control::api::Refused;
 use crate::control::{Handle, Phase, Question};
 
 const YAML: &str = "text/yaml; charset=utf-8";
@@ -65,7 +66,13 @@ pub fn audit(handle: &Handle, query: &mut Query) -> Result<Response, Problem> {
 }
 
 pub fn explain(handle: &Handle, query: &mut Query) -> Result<Response, Problem> {
-    Ok(body::json(&handle.explain(&question(query)?)?))
+    let explained = handle.explain(&question(query)?).map_err(|refused| match refused {
+        Refused::Failed { what, .. } => Problem::bad_request(what),
+        Refused::Invalid { .. } | Refused::NotFound { .. } | Refused::Conflict { .. } | Refused::Stale { .. } => {
+            refused.into()
+        }
+    })?;
+    Ok(body::json(&explained))
 }
 
 fn question(query: &mut Query) -> Result<Question, Problem> {
@@ -92,9 +99,16 @@ pub async fn plan(handle: &Handle, query: &mut Query, text: &Bytes) -> Result<Re
     Ok(body::json(&handle.plan(text).await?))
 }
 
+/// Longest name: that of a path.
+const NAME_MAX: usize = 4096;
+
 /// What messages call a configuration that came in a call: `?name=`, usually its file.
 pub fn config_name(query: &mut Query) -> Result<String, Problem> {
-    Ok(query.take("name").map_err(Problem::bad_request)?.unwrap_or_else(|| "request".into()))
+    let name = query.take("name").map_err(Problem::bad_request)?.unwrap_or_else(|| "request".into());
+    match name.len() > NAME_MAX || name.chars().any(char::is_control) {
+        true => Err(Problem::bad_request(format!("`name` must be at most {NAME_MAX} bytes of text"))),
+        false => Ok(name),
+    }
 }
 
 pub fn config_text(bytes: &[u8]) -> Result<String, Problem> {

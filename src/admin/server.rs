@@ -342,7 +342,7 @@ async fn change_state(
         }
         return Err(problem);
     }
-    let request = match understand(shared, &attached.handle, &caller, head, body, &call).await {
+    let request = match understand(shared, &caller, head, body, &call).await {
         Ok(request) => request,
         Err(problem) => {
             attached.handle.record_audit(change::audit(&caller, asked, &Err(problem.clone())));
@@ -363,7 +363,6 @@ async fn change_state(
 
 async fn understand(
     shared: &Shared,
-    handle: &Handle,
     caller: &Caller,
     head: &Parts,
     incoming: &mut Incoming,
@@ -378,8 +377,7 @@ async fn understand(
         ChangeCall::Drain { .. } | ChangeCall::Hold { .. } | ChangeCall::Release { .. } => small(incoming).await?,
         ChangeCall::Clear { .. } => small(incoming).await?,
     };
-    let live = handle.live().load().generation.number();
-    let change = change::parse(call, &mut query, &head.headers, &bytes, live)?;
+    let change = change::parse(call, &mut query, &head.headers, &bytes)?;
     query.finish().map_err(Problem::bad_request)?;
     Ok(ChangeRequest { change, author: caller.author(), if_match })
 }

@@ -15,9 +15,13 @@ pub fn schema() -> ExitCode {
     print(&schema::text())
 }
 
-/// Writes the example to `path`, or prints it. An existing file is kept unless `force`.
+/// Writes the example to `path` (by default `switchback.yaml`), or prints it for `-`. An existing file is kept
+/// unless `force`.
 pub fn init(path: Option<&Path>, force: bool) -> ExitCode {
-    let Some(path) = path else { return print(EXAMPLE) };
+    let path = path.unwrap_or(Path::new("switchback.yaml"));
+    if path == Path::new("-") {
+        return print(EXAMPLE);
+    }
     let mut options = OpenOptions::new();
     options.write(true).create(true);
     if force {

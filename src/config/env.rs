@@ -20,6 +20,13 @@ pub fn substitute(node: &mut Node, lookup: Lookup<'_>, found: &mut Found) {
     }
 }
 
+/// One value with the variables of the process filled in; `None` if one is missing or the text is malformed.
+pub fn expanded(text: &str) -> Option<String> {
+    let mut found = Found::default();
+    let out = replace(text, Span { file: 0, start: 0, end: 0 }, &|name| std::env::var(name).ok(), &mut found);
+    (!found.has_errors()).then_some(out)
+}
+
 /// The inverse, for rendering: no part of the text is taken for a variable.
 pub fn escape(text: &str) -> String {
     text.replace("${", "$${")

@@ -25,5 +25,6 @@ pub mod schema;
 mod tests;
 mod tree;
 
+pub use env::expanded;
 pub use model::Config;
 pub use problem::{Place, Problem, Problems, Severity};

@@ -58,9 +58,9 @@ pub enum Change {
     Revert {
         generation: u64,
     },
-    /// Keep what an `apply --confirm` published.
+    /// Keep what an `apply --confirm` published; `None` means whichever waits.
     Confirm {
-        generation: u64,
+        generation: Option<u64>,
     },
 }
 

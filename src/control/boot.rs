@@ -121,7 +121,7 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
         }
         None => (None, Remembered::default()),
     };
-    let first = choose_first(file, &remembered).await?;
+    let first = choose_first(file, &remembered, state_dir.as_deref()).await?;
     let config = first.candidate.table.config.clone();
     let ports = options.ports;
     let listeners = ports.listeners.prepare(&config.listeners).map_err(StartError::Port)?;
@@ -129,14 +129,22 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
     let access_log = ports.access_log.prepare(&config.access_log).map_err(StartError::Port)?;
 
     let Candidate { table, sources, hash, warnings } = first.candidate;
-    let number = remembered.last_number + 1;
+    // What runs again is the generation it was; only what differs from the newest is a new one.
+    let again = remembered.generations.last().filter(|last| {
+        let shares = table.services.iter().zip(&first.settled.shares);
+        let weights = shares
+            .map(|(service, shares)| (service.name.to_string(), super::overlay::weights_of(&service.versions, shares)));
+        last.info.hash == hash && last.info.splits == weights.collect()
+    });
+    let number = again.map_or(remembered.last_number + 1, |last| last.info.number);
     let stamp = Stamp {
         number,
         hash: hash.as_str().into(),
-        author: first.author.into(),
-        cause: first.cause.as_str().into(),
-        at_ms: unix_ms(),
+        author: again.map_or(first.author, |last| &last.info.author).into(),
+        cause: again.map_or(&*first.cause, |last| &last.info.cause).into(),
+        at_ms: again.map_or_else(unix_ms, |last| last.info.at),
     };
+    let is_new = again.is_none();
     let services = table.services.iter().zip(first.settled.shares);
     let splits = services.map(|(service, shares)| split_from(service, shares, options.threads)).collect();
     let snapshot = publish::first(stamp, table.clone(), splits, &options.codes, options.threads);
@@ -174,8 +182,12 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
         state_dir: config.state_dir.clone(),
     };
     controller.build_ways_back(&table, options.threads);
-    // The first generation is on its way to disk; nobody waits for it.
-    drop(controller.record(&snapshot));
+    if is_new {
+        // On its way to disk; nobody waits for it.
+        drop(controller.record(&snapshot));
+    } else {
+        controller.stand();
+    }
     ports.endpoints.reconcile(&snapshot);
     ports.listeners.commit(listeners);
     ports.admin.commit(admin);
@@ -191,10 +203,13 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
         tokio::spawn(watch(path.clone(), how, known, seen, stop.clone()));
         tokio::spawn(compile_what_is_seen(shared.clone(), sightings, sender.clone()));
     }
+    let lost = shared.writer_lost.clone().drop_guard();
     tokio::spawn(async move {
         // Ends the watcher with the writer, whatever ended that.
         let _stop = stop.drop_guard();
         run::run(controller, receiver).await;
+        // Not reached if it panics; then whoever runs the process learns of it.
+        lost.disarm();
     });
     Ok(Handle::new(shared, sender))
 }
@@ -227,13 +242,16 @@ fn ways_back(remembered: &Remembered) -> BTreeMap<String, WayBack> {
     known.map(|(service, weights)| (service.clone(), back(weights.clone()))).collect()
 }
 
-async fn choose_first(file: Result<Candidate, Problems>, remembered: &Remembered) -> Result<First, StartError> {
+async fn choose_first(
+    file: Result<Candidate, Problems>,
+    remembered: &Remembered,
+    looked_in: Option<&Path>,
+) -> Result<First, StartError> {
     let standing = &remembered.standing;
     match file {
         Ok(candidate) => {
             let file = FileKnown { hash: candidate.hash.clone(), sources: candidate.sources.clone() };
             let whole = standing.whole.as_ref().filter(|whole| whole.file.as_ref() == Some(&file.hash));
-            let whole = whole.filter(|_| standing.unconfirmed.is_none());
             if let (Some(whole), Some(record)) = (whole, remembered.last_good())
                 && let Ok(kept) = Candidate::build_aside(record.sources.to_vec()).await
             {
@@ -257,13 +275,20 @@ async fn choose_first(file: Result<Candidate, Problems>, remembered: &Remembered
                 problems: None,
             })
         }
-        Err(problems) => last_known_good(problems, remembered).await,
+        Err(problems) => last_known_good(problems, remembered, looked_in).await,
     }
 }
 
-async fn last_known_good(problems: Problems, remembered: &Remembered) -> Result<First, StartError> {
+async fn last_known_good(
+    problems: Problems,
+    remembered: &Remembered,
+    looked_in: Option<&Path>,
+) -> Result<First, StartError> {
     let Some(record) = remembered.last_good() else {
-        let why_no_fallback = "no earlier generation is known (state_dir keeps them)".into();
+        let why_no_fallback = match looked_in {
+            Some(dir) => format!("no earlier generation is known in {}", dir.display()),
+            None => "no journal of earlier generations was found (state_dir keeps it)".into(),
+        };
         return Err(StartError::Broken { problems, why_no_fallback });
     };
     let number = record.info.number;
@@ -333,7 +358,8 @@ fn state_dir_of_broken(source: &Source, text: &[load::Source]) -> Option<PathBuf
     let named = text.iter().find_map(|source| {
         let value = source.text.lines().find_map(|line| line.strip_prefix("state_dir:"))?;
         let value = value.split(" #").next().unwrap_or(value).trim().trim_matches(['"', '\'']);
-        let usable = !value.is_empty() && !value.contains("${") && value != "null" && value != "~";
+        let value = crate::config::expanded(value)?;
+        let usable = !value.is_empty() && value != "null" && value != "~";
         usable.then(|| folder_of(&source.path).join(value))
     });
     let beside = || {

@@ -73,6 +73,22 @@ pub(crate) struct Unconfirmed {
     before_number: u64,
 }
 
+impl Unconfirmed {
+    /// An operator changed a split while the apply waits: going back undoes the apply, not the operator.
+    pub fn follow(&mut self, name: &str, weights: &Weights, by: overlay::Asker<'_>) {
+        let table = self.before.table.clone();
+        let Some(at) = table.service_named(name) else { return };
+        let service = table.service(at);
+        // None of its versions with weight existed before.
+        let Some((shares, _)) = overlay::shares_of(service, weights) else { return };
+        match overlay::entry_for(service, &shares, by) {
+            Some(entry) => self.before.overlay.insert(name.into(), entry),
+            None => self.before.overlay.remove(name),
+        };
+        self.before.shares[usize::from(at.0)] = shares;
+    }
+}
+
 /// The file as it was last accepted.
 #[derive(Debug, Clone)]
 pub(crate) struct FileKnown {
@@ -135,16 +151,19 @@ impl Controller {
             Err(problems) => return Err(self.reject(seen.hash, &problems)),
         };
         let edited = self.file.as_ref().is_none_or(|file| file.hash != candidate.hash);
-        if !(edited || explicit && self.whole.is_some()) {
+        // Asked for, the file is always taken as it is now: a secret it names may have changed without it.
+        if !(edited || explicit) {
             self.file_is_good(None);
             count_reload("unchanged");
             return Ok(self.unchanged(&by, "the file is what it was"));
         }
         let file = FileKnown { hash: candidate.hash.clone(), sources: candidate.sources.clone() };
         let wanted = self.with_overlay(candidate, None);
+        // Before the publish, because the publish is journaled with it.
+        let pending = self.unconfirmed.take();
         match self.adopt(wanted, by) {
             Ok(outcome) => {
-                if self.unconfirmed.take().is_some() {
+                if pending.is_some() {
                     let message = "the file was edited while an apply waited for its confirmation: the edit stays";
                     self.tell("confirm", message.into(), json!({}));
                 }
@@ -156,6 +175,7 @@ impl Controller {
                 Ok(outcome)
             }
             Err(refused) => {
+                self.unconfirmed = pending;
                 let what = match &refused {
                     Refused::Failed { what, .. } | Refused::Conflict { what, .. } | Refused::NotFound { what, .. } => {
                         what.clone()
@@ -223,8 +243,9 @@ impl Controller {
         let whole = (!is_file).then(|| self.whole_by(&by));
         let before = confirm.map(|within| (self.as_wanted(), self.live().generation.number(), within));
         let wanted = self.with_overlay(candidate, whole);
-        let until =
-            before.as_ref().map(|(_, _, within)| (Instant::now() + *within, unix_ms() + within.as_millis() as u64));
+        let until = before.as_ref().map(|(_, _, within)| {
+            (Instant::now() + *within, unix_ms().saturating_add(u64::try_from(within.as_millis()).unwrap_or(u64::MAX)))
+        });
         // Known before the publish, because the publish is journaled with it.
         if let (Some((before, before_number, _)), Some((until, until_ms))) = (before, until) {
             let generation = self.next_number;
@@ -266,21 +287,30 @@ impl Controller {
         let is_file = self.file.as_ref().is_some_and(|file| same_text(&file.sources, &candidate.sources));
         let whole = (!is_file).then(|| self.whole_by(&by));
         let Candidate { table, sources, hash, warnings } = candidate;
-        let outcome = self.adopt(Wanted { table, sources, hash, warnings, shares, overlay, whole, notes }, by)?;
-        self.unconfirmed = None;
-        Ok(outcome)
+        let pending = self.unconfirmed.take();
+        let outcome = self.adopt(Wanted { table, sources, hash, warnings, shares, overlay, whole, notes }, by);
+        if outcome.is_err() {
+            self.unconfirmed = pending;
+        }
+        outcome
     }
 
-    pub fn confirm(&mut self, generation: u64, by: &By) -> Result<Outcome, Refused> {
+    /// `None`: whichever waits.
+    pub fn confirm(&mut self, generation: Option<u64>, by: &By) -> Result<Outcome, Refused> {
         match &self.unconfirmed {
-            Some(unconfirmed) if unconfirmed.generation == generation => {
+            Some(unconfirmed) if generation.is_none_or(|wanted| wanted == unconfirmed.generation) => {
+                let generation = unconfirmed.generation;
                 self.unconfirmed = None;
                 self.stand();
                 self.tell("confirm", format!("generation {generation} was confirmed by {}", by.author), json!({}));
                 Ok(self.unchanged(by, "confirmed"))
             }
             Some(unconfirmed) => Err(super::decide::conflict(
-                format!("generation {generation} does not wait for a confirmation, {} does", unconfirmed.generation),
+                format!(
+                    "generation {} does not wait for a confirmation, {} does",
+                    generation.unwrap_or_default(),
+                    unconfirmed.generation
+                ),
                 None,
             )),
             None => Err(super::decide::conflict("nothing waits for a confirmation".into(), None)),
@@ -348,7 +378,10 @@ impl Controller {
         }
         let config = wanted.table.config.clone();
         let ports = self.shared.ports.clone();
-        let failed = |what| Refused::Failed { what, hint: Some("nothing changed; free it and try again".into()) };
+        let failed = |what| Refused::Failed {
+            what,
+            hint: Some("nothing changed; free it, then send SIGHUP or run `switchback apply`".into()),
+        };
         let listeners = ports.listeners.prepare(&config.listeners).map_err(failed)?;
         let admin = ports.admin.prepare(&config.admin).map_err(failed)?;
         let access_log = ports.access_log.prepare(&config.access_log).map_err(failed)?;
@@ -452,11 +485,16 @@ impl Controller {
         self.shared.journal.as_ref().map(|journal| journal.publish(record, self.standing()))
     }
 
+    /// While an apply waits for its confirmation, a crash must find what it would go back to.
     fn standing(&self) -> Standing {
+        let (overlay, whole) = match &self.unconfirmed {
+            Some(unconfirmed) => (&unconfirmed.before.overlay, &unconfirmed.before.whole),
+            None => (&self.overlay, &self.whole),
+        };
         Standing {
-            overlay: self.overlay.clone(),
+            overlay: overlay.clone(),
             ways_back: self.ways_back.iter().map(|(service, back)| (service.clone(), back.weights.clone())).collect(),
-            whole: self.whole.clone(),
+            whole: whole.clone(),
             unconfirmed: self.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.generation),
         }
     }

@@ -114,6 +114,11 @@ impl Handle {
         self.shared.generations_live()
     }
 
+    /// Resolves when the writer has died of a bug: what serves goes on, but nothing can be changed any more.
+    pub async fn lost(&self) {
+        self.shared.writer_lost.cancelled().await;
+    }
+
     /// Answers what was asked, writes the journal to its end and stops the writer and the watcher. What
     /// is asked later is refused.
     pub async fn stop(&self) {

@@ -107,7 +107,9 @@ fn cause(ask: &Ask) -> String {
     match ask {
         Ask::File(_) => "reload".into(),
         Ask::Apply { confirm_ms: None, .. } => "apply".into(),
-        Ask::Apply { confirm_ms: Some(within), .. } => format!("apply, to be confirmed within {within} ms"),
+        Ask::Apply { confirm_ms: Some(within), .. } => {
+            format!("apply, to be confirmed within {:?}", Duration::from_millis(*within))
+        }
         Ask::Revert { record, .. } => format!("revert to generation {}", record.info.number),
         Ask::Splits(change) => match change {
             Change::Switch { to, .. } => {
@@ -124,7 +126,8 @@ fn cause(ask: &Ask) -> String {
             Change::Hold { service } => format!("hold {service}"),
             Change::Release { service } => format!("release {service}"),
             Change::Clear { service } => format!("clear {service}: the file decides again"),
-            Change::Confirm { generation } => format!("confirm {generation}"),
+            Change::Confirm { generation: Some(generation) } => format!("confirm {generation}"),
+            Change::Confirm { generation: None } => "confirm".into(),
             Change::Apply { .. } => "apply".into(),
             Change::Reload => "reload".into(),
             Change::Revert { generation } => format!("revert to generation {generation}"),
@@ -255,6 +258,10 @@ impl Controller {
                 Some(entry) => self.overlay.insert(service.name.to_string(), entry),
                 None => self.overlay.remove(&*service.name),
             };
+            if let Some(unconfirmed) = &mut self.unconfirmed {
+                let weights = overlay::weights_of(&service.versions, &decision.shares);
+                unconfirmed.follow(&service.name, &weights, by.asker());
+            }
             let back = self.ways_back.get(&*service.name).and_then(|back| back.split.clone());
             let built = back.filter(|split| split.shares() == decision.shares);
             splits[usize::from(at.0)] = built.unwrap_or_else(|| split_from(service, decision.shares, threads));

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::api::{AuditRecord, ConfigStatus};
 use super::live::{Live, Snapshot};
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub started: Instant,
     pub started_at: u64,
     pub journal: Option<Journal>,
+    /// Cancelled when the writer ended without being told to: nothing can be changed any more.
+    pub writer_lost: CancellationToken,
     /// Replaced by the writer after everything it does.
     pub view: ArcSwap<View>,
     audit: Mutex<VecDeque<AuditRecord>>,
@@ -85,6 +88,7 @@ impl Shared {
             started: Instant::now(),
             started_at: crate::telemetry::unix_ms(),
             journal: parts.journal,
+            writer_lost: CancellationToken::new(),
             view: ArcSwap::default(),
             audit: Mutex::new(parts.audit.into()),
             snapshots: Mutex::new(vec![first]),

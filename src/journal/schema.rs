@@ -41,13 +41,25 @@ pub enum JournalError {
     Unwritable { file: PathBuf, reason: String },
     #[error("the journal could not be read or written")]
     Sql(#[from] rusqlite::Error),
-    #[error("the journal holds something that cannot be read back: {what}")]
+    #[error(
+        "the journal ({}) holds something that cannot be read back: {what}\n  = help: move it away to start without history, or restore a copy",
+        super::FILE
+    )]
     Unreadable { what: String },
+}
+
+/// The admin token, in `state_dir` from the first complete start on.
+const LEFT_BY_A_START: &str = "admin.token";
+
+/// The file before it was opened.
+enum Length {
+    Missing,
+    Bytes(u64),
 }
 
 /// Opens or creates the journal, checks all of it, and takes it for this process alone.
 pub(super) fn open(dir: &Path, file: &Path) -> Result<Connection, JournalError> {
-    make_private(dir, file)?;
+    let length = make_private(dir, file)?;
     let classify = |error: rusqlite::Error| classified(file, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags).map_err(classify)?;
@@ -59,6 +71,14 @@ pub(super) fn open(dir: &Path, file: &Path) -> Result<Connection, JournalError> 
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(classify)?;
     let new = found == 0 && tables == 0;
+    // A new file is empty. One that is not, or that was emptied beside what an earlier start left, held something.
+    let damaged = |reason: &str| Err(JournalError::Damaged { file: file.into(), reason: reason.into() });
+    match length {
+        Length::Missing => {}
+        Length::Bytes(0) if dir.join(LEFT_BY_A_START).exists() => return damaged("it is empty"),
+        Length::Bytes(1..) if new => return damaged("its tables are gone"),
+        Length::Bytes(_) => {}
+    }
     if !new && application != APPLICATION {
         return Err(JournalError::Foreign { file: file.into() });
     }
@@ -71,7 +91,8 @@ pub(super) fn open(dir: &Path, file: &Path) -> Result<Connection, JournalError> 
             return Err(JournalError::Damaged { file: file.into(), reason: verdict });
         }
     }
-    pragma("journal_mode", "WAL")?;
+    // Everything acknowledged is in this one file: a copy of it is whole, and a cut in it is seen.
+    pragma("journal_mode", "TRUNCATE")?;
     // An acknowledged change survives a power cut, not only a crash.
     pragma("synchronous", "FULL")?;
     if new {
@@ -87,14 +108,15 @@ pub(super) fn open(dir: &Path, file: &Path) -> Result<Connection, JournalError> 
 }
 
 /// The text of a configuration may hold secrets, so nobody else may read the journal.
-fn make_private(dir: &Path, file: &Path) -> Result<(), JournalError> {
+fn make_private(dir: &Path, file: &Path) -> Result<Length, JournalError> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     let trouble = |source| JournalError::Directory { dir: dir.into(), source };
     if !dir.is_dir() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(trouble)?;
     }
+    let length = file.metadata().map_or(Length::Missing, |metadata| Length::Bytes(metadata.len()));
     match std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file) {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(length),
         Err(error) => Err(JournalError::Unwritable { file: file.into(), reason: error.to_string() }),
     }
 }

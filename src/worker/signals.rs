@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::instance::Instance;
 use crate::control::api::{Author, Change, Request};
@@ -43,7 +43,7 @@ impl Signals {
 /// Serves until told to stop.
 pub fn serve(instance: Instance, mut signals: Signals) -> ExitCode {
     let runtime = instance.runtime().clone();
-    runtime.block_on(until_end(&instance, &mut signals));
+    let reason = runtime.block_on(until_end(&instance, &mut signals));
     let hurry = CancellationToken::new();
     let second = hurry.clone();
     runtime.spawn(async move {
@@ -52,14 +52,29 @@ pub fn serve(instance: Instance, mut signals: Signals) -> ExitCode {
         second.cancel();
     });
     let ended = instance.shutdown(hurry);
-    if ended.cut > 0 { ExitCode::from(CUT) } else { ExitCode::SUCCESS }
+    match reason {
+        Reason::ControlLost => ExitCode::FAILURE,
+        Reason::Told if ended.cut > 0 => ExitCode::from(CUT),
+        Reason::Told => ExitCode::SUCCESS,
+    }
 }
 
-async fn until_end(instance: &Instance, signals: &mut Signals) {
+/// Why the process ends.
+enum Reason {
+    Told,
+    /// Control has died: whoever runs the process is to start it again.
+    ControlLost,
+}
+
+async fn until_end(instance: &Instance, signals: &mut Signals) -> Reason {
     loop {
         tokio::select! {
-            _ = signals.terminate.recv() => return,
-            _ = signals.interrupt.recv() => return,
+            _ = signals.terminate.recv() => return Reason::Told,
+            _ = signals.interrupt.recv() => return Reason::Told,
+            () = instance.handle.lost() => {
+                error!("control has ended unexpectedly: nothing can be changed any more; finishing what runs and ending");
+                return Reason::ControlLost;
+            }
             _ = signals.hangup.recv() => {
                 let request = Request { change: Change::Reload, author: Author("signal:SIGHUP".into()), if_match: None };
                 match instance.handle.request(request).await {

@@ -96,7 +96,7 @@ async fn without_an_instance_it_says_where_it_looked() {
 #[tokio::test]
 async fn the_first_configuration_is_made_and_passes_its_own_check() {
     let world = World::new();
-    let ran = world.cli(&["config", "init"]).await;
+    let ran = world.cli(&["config", "init", "-"]).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let written = if ran.out.contains("schema:") {
         std::fs::write(world.config(), &ran.out).unwrap();
