@@ -110,7 +110,7 @@ enum ConfigCommand {
     Schema,
     /// Write a first configuration file
     Init {
-        /// Where to; default `switchback.yaml`
+        /// Where to; default `switchback.yaml`, `-` prints it
         path: Option<PathBuf>,
         /// Replace a file that exists
         #[arg(long)]
