@@ -57,7 +57,7 @@ impl Shape {
 fn service(intent: Intent) -> Service {
     let secs = Duration::from_secs;
     let address = |text: &str| EndpointAddress::Ip(text.parse().expect("an address"));
-    let version = |name: &str, text| (name.into(), Version { endpoints: vec![address(text)] });
+    let version = |name: &str, text| (name.into(), Version { endpoints: vec![address(text)], revision: None });
     Service {
         versions: BTreeMap::from([
             version("v1", "10.0.0.1:80"),
@@ -65,6 +65,7 @@ fn service(intent: Intent) -> Service {
             version("v3", "10.0.0.3:80"),
         ]),
         intent,
+        rollout: None,
         sticky: None,
         force: None,
         health: None,
@@ -100,6 +101,8 @@ fn config(shape: Shape, routes: usize, services: usize) -> Arc<Config> {
         },
         routes: (0..routes).map(|at| shape.route(at)).collect(),
         services: (0..services).map(named).collect(),
+        gates: BTreeMap::new(),
+        notifications: BTreeMap::new(),
         expect: Vec::new(),
     })
 }

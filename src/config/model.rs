@@ -12,6 +12,15 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
+pub mod rollout;
+
+// All but `Strategy`, which tests know as a trait of proptest.
+pub use rollout::{
+    Channel, CrashesRule, CustomEvent, CustomRule, ErrorsRule, Freeze, Gate, Guardrails, HookPoint, LatencyBelow,
+    LatencyRule, NoticeKind, Notification, PromoteWhen, Proof, Rollout, Secret, Shield, Stage, StageMatch,
+    StageTraffic, Then, Webhook, Weekday, WindowRule,
+};
+
 /// A name given by the user: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
 pub type Name = Arc<str>;
 
@@ -27,6 +36,10 @@ pub struct Config {
     pub shutdown: Shutdown,
     pub routes: Vec<Route>,
     pub services: BTreeMap<Name, Service>,
+    /// Who may approve a stage that names the gate.
+    pub gates: BTreeMap<Name, Gate>,
+    /// Who is told what rollouts do.
+    pub notifications: BTreeMap<Name, Notification>,
     /// Routing cases that must hold before a configuration is published.
     pub expect: Vec<Expect>,
 }
@@ -183,6 +196,8 @@ pub struct HeaderEdits {
 pub struct Service {
     pub versions: BTreeMap<Name, Version>,
     pub intent: Intent,
+    /// How a changed `active` reaches all clients. `None`: at once. Always `None` with a split.
+    pub rollout: Option<Rollout>,
     pub sticky: Option<Sticky>,
     pub force: Option<Force>,
     pub health: Option<Health>,
@@ -199,6 +214,9 @@ pub struct Service {
 pub struct Version {
     /// At least one, no duplicates.
     pub endpoints: Vec<EndpointAddress>,
+    /// Any text. Another text says that the same addresses run another build: a rejected version
+    /// becomes eligible again when its endpoints or its revision change.
+    pub revision: Option<String>,
 }
 
 /// `10.0.0.1:3000` or `shop.internal:3000`.

@@ -20,7 +20,8 @@ pub fn weights(text: &str) -> Weights {
 
 /// A service with these versions, whose file says `split` (written as for [`weights`]).
 pub fn service(name: &str, versions: &[&str], split: &str) -> CompiledService {
-    let version = |at: usize| Version { endpoints: vec![EndpointAddress::Ip(([10, 0, 0, at as u8], 80).into())] };
+    let version =
+        |at: usize| Version { endpoints: vec![EndpointAddress::Ip(([10, 0, 0, at as u8], 80).into())], revision: None };
     let versions: BTreeMap<Name, Version> =
         versions.iter().enumerate().map(|(at, name)| ((*name).into(), version(at))).collect();
     let intent = Intent::Split(weights(split).into_iter().map(|(name, weight)| (name.into(), weight)).collect());
@@ -29,6 +30,7 @@ pub fn service(name: &str, versions: &[&str], split: &str) -> CompiledService {
     let service = Service {
         versions,
         intent,
+        rollout: None,
         sticky: None,
         force: None,
         health: None,

@@ -47,8 +47,12 @@ pub(crate) fn compiled(name: &str, versions: &[(&str, &[u16])], checked: bool) -
     let secs = Duration::from_secs;
     let check = Health { check: HealthCheck::Tcp, every: secs(2), timeout: secs(1), pass: 2, fail: 3 };
     let service = Service {
-        versions: versions.iter().map(|(name, ports)| ((*name).into(), Version { endpoints: local(ports) })).collect(),
+        versions: versions
+            .iter()
+            .map(|(name, ports)| ((*name).into(), Version { endpoints: local(ports), revision: None }))
+            .collect(),
         intent: Intent::Active(versions[0].0.into()),
+        rollout: None,
         sticky: None,
         force: None,
         health: checked.then_some(check),
@@ -92,6 +96,8 @@ pub(crate) fn snapshot(
         shutdown: Shutdown { pre_drain: secs(2), linger: secs(1), timeout: secs(9) },
         routes: services.iter().map(route).collect(),
         services: services.into_iter().map(|service| (service.name, service.service)).collect(),
+        gates: BTreeMap::new(),
+        notifications: BTreeMap::new(),
         expect: Vec::new(),
     };
     let table = Arc::new(compile(Arc::new(config)).expect("compiles"));

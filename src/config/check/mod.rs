@@ -67,6 +67,8 @@ pub fn check(raw: &Raw, around: &mut Around<'_>, found: &mut Found) -> Config {
         shutdown: shutdown(raw, found),
         routes,
         services,
+        gates: BTreeMap::new(),
+        notifications: BTreeMap::new(),
         expect,
     }
 }

@@ -14,6 +14,7 @@ pub fn service(key: &Spanned<String>, raw: &raw::Service, around: &Around<'_>, f
     let versions = versions(key, raw, found);
     Service {
         intent: intent(key, raw, found),
+        rollout: None,
         versions,
         sticky: raw.sticky.get().and_then(|sticky| self::sticky(sticky, &raw.sticky, found)),
         force: raw.force.get().and_then(|force| self::force(force, around, found)),
@@ -67,7 +68,7 @@ fn versions(key: &Spanned<String>, raw: &raw::Service, found: &mut Found) -> BTr
                     .hint("to give a machine more, split by versions; each endpoint counts once");
             }
         }
-        versions.insert(name(&entry.key.value), Version { endpoints });
+        versions.insert(name(&entry.key.value), Version { endpoints, revision: None });
     }
     versions
 }

@@ -129,7 +129,10 @@ fn endpoint() -> impl Strategy<Value = EndpointAddress> {
 
 fn service() -> impl Strategy<Value = Service> {
     let versions = btree_map(name(), btree_set(endpoint(), 1..4), 1..4).prop_map(|versions| {
-        versions.into_iter().map(|(name, set)| (name, Version { endpoints: set.into_iter().collect() })).collect()
+        versions
+            .into_iter()
+            .map(|(name, set)| (name, Version { endpoints: set.into_iter().collect(), revision: None }))
+            .collect()
     });
     let sticky = of(prop_oneof![
         Just(Sticky::ClientIp),
@@ -164,6 +167,7 @@ fn service() -> impl Strategy<Value = Service> {
             Service {
                 versions,
                 intent,
+                rollout: None,
                 sticky,
                 force,
                 health,
@@ -249,6 +253,8 @@ fn config() -> impl Strategy<Value = Config> {
                 },
                 routes,
                 services,
+                gates: BTreeMap::new(),
+                notifications: BTreeMap::new(),
                 expect: expect.into_iter().collect(),
             }
         },

@@ -18,11 +18,12 @@ use crate::config::model::*;
 
 /// A service whose versions have one endpoint each.
 pub(super) fn service(versions: &[&str], intent: Intent) -> Service {
-    let version = |at: usize| Version { endpoints: vec![endpoint(&format!("10.0.0.{}:80", at + 1))] };
+    let version = |at: usize| Version { endpoints: vec![endpoint(&format!("10.0.0.{}:80", at + 1))], revision: None };
     let secs = Duration::from_secs;
     Service {
         versions: versions.iter().enumerate().map(|(at, &name)| (name.into(), version(at))).collect(),
         intent,
+        rollout: None,
         sticky: None,
         force: None,
         health: None,
@@ -70,6 +71,8 @@ pub(super) fn config(routes: Vec<Route>, services: Vec<(&str, Service)>) -> Conf
         },
         routes,
         services: services.into_iter().map(|(name, service)| (name.into(), service)).collect(),
+        gates: BTreeMap::new(),
+        notifications: BTreeMap::new(),
         expect: Vec::new(),
     }
 }
