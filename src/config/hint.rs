@@ -12,6 +12,7 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     ),
     (&["frontends", "frontend", "entryPoints", "entrypoints", "listen", "ports"], "here it is called `listeners`"),
     (&["routers", "rules", "locations", "location", "virtual_hosts", "ingress"], "here it is called `routes`"),
+    (&["traffic", "setWeight", "percent", "percentage", "share"], "here it is called `weight`"),
     (&["weights", "weighted", "weight", "traffic", "weighted_clusters"], "here it is called `split`"),
     (&["subsets", "subset", "variants", "releases", "deployments"], "here it is called `versions`"),
     (&["health_check", "healthcheck", "healthCheck", "check", "probe"], "here it is called `health`"),
@@ -22,6 +23,12 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["methods"], "here it is called `method`, and takes one or a list"),
     (&["address", "addr", "port"], "here it is called `bind` for a listener, `endpoints` for a version"),
     (&["hostname", "domain", "domains"], "here it is called `host`"),
+    (&["canary", "progressive", "deployment"], "here it is called `rollout`"),
+    (&["steps"], "here it is called `stages`"),
+    (&["analysis", "metrics", "thresholds"], "here it is called `guardrails`"),
+    (&["pause", "duration", "dwell", "bake"], "here it is called `hold`"),
+    (&["alerts", "notifiers", "notify"], "here it is called `notifications`"),
+    (&["restarts"], "here it is called `crashes`"),
     (&["interval"], "here it is called `every`"),
     (&["url"], "name the method: `get: \"https://shop.example.com/\"`"),
     (&["token", "secret"], "secrets are not written in the file: give `token_file`"),
@@ -35,18 +42,10 @@ const LATER: &[&str] = &[
     "proxy_protocol",
     "balance",
     "mirror",
-    "rollout",
-    "rollouts",
     "slow_start",
-    "shield",
-    "stages",
-    "guardrails",
-    "promote_when",
-    "keep_idle",
     "protocol",
     "budget",
     "hedge",
-    "alerts",
     "fleet",
     "tracing",
     "include",
@@ -57,15 +56,36 @@ const PLACES: &[(&str, &[&str])] = &[
     (
         "a service",
         &[
-            "versions", "split", "active", "sticky", "force", "health", "outlier", "retry", "timeouts", "limits",
-            "upstream", "drain", "hold",
+            "versions", "split", "active", "rollout", "sticky", "force", "health", "outlier", "retry", "timeouts",
+            "limits", "upstream", "drain", "hold",
         ],
     ),
-    ("a version", &["endpoints"]),
+    ("a version", &["endpoints", "revision"]),
+    (
+        "a service's `rollout`",
+        &["strategy", "stages", "group", "shield", "guardrails", "promote_when", "keep_idle", "webhooks", "freeze"],
+    ),
+    ("a rollout's `guardrails`", &["errors", "error_window", "latency", "crashes", "custom"]),
+    ("a rollout's `promote_when`", &["errors_below", "promote_on_time"]),
+    ("a stage", &["min_requests", "approve"]),
     ("a route", &["match", "service", "rewrite", "redirect", "respond"]),
     ("a route's `match`", &["host", "path", "path_prefix", "path_regex", "method", "headers", "query"]),
     ("a listener", &["bind"]),
-    ("the top level", &["listeners", "routes", "services", "admin", "expose", "shutdown", "state_dir", "access_log"]),
+    (
+        "the top level",
+        &[
+            "listeners",
+            "routes",
+            "services",
+            "admin",
+            "expose",
+            "shutdown",
+            "state_dir",
+            "access_log",
+            "gates",
+            "notifications",
+        ],
+    ),
 ];
 
 /// Longer words are no typos of ours.
@@ -79,10 +99,25 @@ pub fn for_key(key: &str, known: &[&'static str]) -> Option<String> {
     if LATER.contains(&key) {
         return Some(format!("this version of switchback does not have `{key}` yet; remove it"));
     }
-    if let Some((_, hint)) = ELSEWHERE.iter().find(|(names, _)| names.contains(&key)) {
-        return Some((*hint).into());
+    if let Some(file) = known.iter().find(|name| is_file_of(name, key)) {
+        return Some(format!("secrets are not written in the file: give `{file}`"));
+    }
+    if let Some(hint) = elsewhere(key, known) {
+        return Some(hint.into());
     }
     misplaced(key).or_else(|| nearest(key, known.iter().copied()).map(|name| format!("did you mean `{name}`?")))
+}
+
+/// `token_file` is where a `token` comes from.
+fn is_file_of(name: &str, key: &str) -> bool {
+    name.strip_suffix("_file") == Some(key)
+}
+
+/// What another tool's name is called here: rather something that is known in this place.
+fn elsewhere(key: &str, known: &[&'static str]) -> Option<&'static str> {
+    let hints = || ELSEWHERE.iter().filter(|(names, _)| names.contains(&key)).map(|(_, hint)| *hint);
+    let here = hints().find(|hint| known.iter().any(|name| hint.contains(&format!("`{name}`"))));
+    here.or_else(|| hints().next())
 }
 
 /// A hint for a key of another place.
@@ -117,8 +152,10 @@ pub fn list<S: AsRef<str>>(names: &[S]) -> String {
 
 /// The known key that an unknown one was probably meant to be, by spelling or by another tool's name.
 pub fn meant(key: &str, known: &[&'static str]) -> Option<&'static str> {
-    let elsewhere = ELSEWHERE.iter().find(|(names, _)| names.contains(&key)).map(|(_, hint)| *hint);
-    match elsewhere {
+    if let Some(file) = known.iter().copied().find(|name| is_file_of(name, key)) {
+        return Some(file);
+    }
+    match elsewhere(key, known) {
         Some(hint) => known.iter().copied().find(|name| hint.contains(&format!("`{name}`"))),
         None => nearest(key, known.iter().copied()),
     }

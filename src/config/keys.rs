@@ -114,6 +114,8 @@ pub fn object_shape(doc: &str, keys: &[KeyInfo]) -> Json {
             Need::Default(text) => {
                 let typed = match members.get("type").and_then(Json::as_str) {
                     Some("integer" | "boolean") => serde_json::from_str(text).expect("a typed default is JSON"),
+                    _ if matches!(text, "true" | "false") => Json::from(text == "true"),
+                    Some("number") => serde_json::from_str(text).expect("a typed default is JSON"),
                     _ => Json::from(text),
                 };
                 members.insert("default".into(), typed);

@@ -7,7 +7,7 @@ use super::tree::{Node, Value};
 type Entries = Vec<(Spanned<String>, Node)>;
 
 /// Maps whose entries may come from several files.
-const BY_NAME: &[&str] = &["listeners", "services"];
+const BY_NAME: &[&str] = &["listeners", "services", "gates", "notifications"];
 /// Lists that go on in the next file.
 const IN_ORDER: &[&str] = &["routes", "expect"];
 /// Says something about its own file, so every file may say it.

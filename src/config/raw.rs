@@ -14,6 +14,15 @@ use super::scalar::{
 };
 use super::tree::{Node, Value};
 
+mod notices;
+mod rollout;
+
+pub use notices::{Gate, NoticeHook, Notification};
+pub use rollout::{
+    Custom, Events, Freeze, Guardrails, LatencyBelow, Prometheus, Rollout, Shield, Stage, StageKeys, StageMatch,
+    Webhook,
+};
+
 keys! {
     /// A switchback configuration: one YAML file, or a directory of files merged by name.
     Raw {
@@ -37,6 +46,10 @@ keys! {
         routes: List<Route> = optional,
         /// Applications, by name.
         services: Map<Name, Service> = section,
+        /// Who may approve stages of rollouts, by name.
+        gates: Map<Name, Gate> = section,
+        /// Who is told what rollouts do, by name.
+        notifications: Map<Name, Notification> = section,
         /// Routing cases that must hold before a configuration is published.
         expect: List<Expect> = optional,
     }
@@ -218,6 +231,8 @@ keys! {
         split: Map<Name, Weight> = optional,
         /// The version that gets everything: blue-green. Editing this line is the deployment.
         active: Name = optional,
+        /// How a changed `active` reaches all clients. Without it, all at once.
+        rollout: Rollout = optional,
         /// Keeps a client on its version: `{ cookie: … }`, `{ header: x-user }` or `client_ip`.
         sticky: Sticky = optional,
         /// Lets a request name its version: preview and QA.
@@ -246,6 +261,9 @@ keys! {
     Version {
         /// IP address or name, and port. Names are resolved again in the background.
         endpoints: List<Endpoint> = required,
+        /// Any text, such as a build number. Another text says that the same addresses run another build: a version
+        /// that was rolled back may then be tried again.
+        revision: Text = optional,
     }
 }
 
@@ -473,6 +491,33 @@ keys! {
     Present {
         /// `true`: there must be a value, any.
         present: Flag = required,
+    }
+}
+
+/// The keys of a rule, or `off`.
+#[derive(Debug, Clone)]
+pub enum OrOff<T> {
+    Off,
+    On(T),
+}
+
+impl<T: Decode> Decode for OrOff<T> {
+    fn decode(node: &Node, label: &str, found: &mut Found) -> Option<Self> {
+        match &node.value {
+            Value::Text(text) if text == "off" => Some(Self::Off),
+            Value::Text(text) => {
+                let finding = found.error(node.span, format!("`{label}` must be a map or `off`, not `{text}`"));
+                if matches!(text.as_str(), "false" | "no" | "none" | "disabled") {
+                    finding.hint("did you mean `off`?");
+                }
+                None
+            }
+            Value::Null | Value::List(_) | Value::Map(_) => T::decode(node, label, found).map(Self::On),
+        }
+    }
+
+    fn shape() -> Json {
+        json!({ "anyOf": [{ "const": "off" }, T::shape()] })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The reference in Markdown, made from the JSON Schema: `docs/configuration.md`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
@@ -13,17 +14,33 @@ const INTRODUCTION: &str = include_str!("reference.md");
 pub fn reference() -> String {
     let mut out = INTRODUCTION.to_owned();
     out.push_str("\n## Keys\n\n`*` stands for a name of your choice, `[]` for each item of a list.\n");
-    section(&mut out, "", &Raw::shape());
+    let shape = Raw::shape();
+    let mut homes = Homes::new();
+    below(&shape, "", &mut |path, shape| {
+        let home = homes.entry(shape["properties"].to_string()).or_insert_with(|| path.to_owned());
+        if path.matches('.').count() < home.matches('.').count() {
+            *home = path.to_owned();
+        }
+        true
+    });
+    below(&shape, "", &mut |path, shape| section(&mut out, path, shape, &homes));
     out
 }
 
-/// One map with fixed keys, and the maps below it.
-fn section(out: &mut String, path: &str, shape: &Value) {
-    let Some(properties) = shape["properties"].as_object() else { return };
+/// Where keys that stand in several places are described: the path with the fewest steps.
+type Homes = BTreeMap<String, String>;
+
+/// One map with fixed keys. Says whether its own maps are described below it.
+fn section(out: &mut String, path: &str, shape: &Value, homes: &Homes) -> bool {
+    let Some(properties) = shape["properties"].as_object() else { return false };
     let title = if path.is_empty() { "Top level".to_owned() } else { format!("`{path}`") };
     let about = shape["description"].as_str().unwrap_or_default();
-    write!(out, "\n### {title}\n\n{about}\n\n| Key | Value | Default | Meaning |\n|---|---|---|---|\n")
-        .expect(TO_STRING);
+    write!(out, "\n### {title}\n\n{about}\n").expect(TO_STRING);
+    if let Some(home) = homes.get(&shape["properties"].to_string()).filter(|home| *home != path) {
+        writeln!(out, "\nThe same keys as `{home}`.").expect(TO_STRING);
+        return false;
+    }
+    write!(out, "\n| Key | Value | Default | Meaning |\n|---|---|---|---|\n").expect(TO_STRING);
     let required = |key: &str| shape["required"].as_array().is_some_and(|keys| keys.iter().any(|it| it == key));
     for (key, shape) in properties {
         let default = match &shape["default"] {
@@ -36,22 +53,26 @@ fn section(out: &mut String, path: &str, shape: &Value) {
         let meaning = shape["description"].as_str().unwrap_or_default().replace('|', "\\|");
         writeln!(out, "| `{key}` | {} | {default} | {meaning} |", kind(shape)).expect(TO_STRING);
     }
-    for (key, shape) in properties {
-        let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        nested(out, &below, shape);
-    }
+    true
 }
 
-fn nested(out: &mut String, path: &str, shape: &Value) {
-    if shape["properties"].is_object() {
-        section(out, path, shape);
+/// Every map with fixed keys, from here on, with its path. Goes deeper where `each` says so.
+fn below(shape: &Value, path: &str, each: &mut dyn FnMut(&str, &Value) -> bool) {
+    if let Some(properties) = shape["properties"].as_object() {
+        if !each(path, shape) {
+            return;
+        }
+        for (key, shape) in properties {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            below(shape, &path, each);
+        }
     } else if shape["additionalProperties"].is_object() {
-        nested(out, &format!("{path}.*"), &shape["additionalProperties"]);
+        below(&shape["additionalProperties"], &format!("{path}.*"), each);
     } else if shape["items"].is_object() {
-        nested(out, &format!("{path}[]"), &shape["items"]);
+        below(&shape["items"], &format!("{path}[]"), each);
     } else if let Some(choices) = shape["anyOf"].as_array() {
         for choice in choices.iter().filter(|choice| choice["properties"]["present"].is_null()) {
-            nested(out, path, choice);
+            below(choice, path, each);
         }
     }
 }

@@ -13,6 +13,8 @@ use super::model::{
 };
 use super::scalar::{write_percent, write_size, write_time};
 
+mod rollout;
+
 /// Every value, defaults filled in, as YAML.
 pub fn to_yaml(config: &Config) -> String {
     serde_saphyr::to_string(&config_value(config)).expect("text, numbers, lists and maps can be written")
@@ -48,6 +50,12 @@ fn config_value(config: &Config) -> Value {
     );
     root.insert("routes".into(), config.routes.iter().map(route).collect());
     root.insert("services".into(), by_name(config.services.iter(), service));
+    if !config.gates.is_empty() {
+        root.insert("gates".into(), by_name(config.gates.iter(), rollout::gate));
+    }
+    if !config.notifications.is_empty() {
+        root.insert("notifications".into(), by_name(config.notifications.iter(), rollout::notification));
+    }
     if !config.expect.is_empty() {
         root.insert("expect".into(), config.expect.iter().map(expect).collect());
     }
@@ -154,15 +162,22 @@ fn service(service: &Service) -> Value {
         EndpointAddress::Ip(address) => text(&address.to_string()),
         EndpointAddress::Name { host, port } => text(&format!("{host}:{port}")),
     };
-    let versions = by_name(
-        service.versions.iter(),
-        |version| json!({ "endpoints": version.endpoints.iter().map(endpoint).collect::<Vec<_>>() }),
-    );
+    let versions = by_name(service.versions.iter(), |version| {
+        let mut out = Map::new();
+        out.insert("endpoints".into(), version.endpoints.iter().map(endpoint).collect());
+        if let Some(revision) = &version.revision {
+            out.insert("revision".into(), text(revision));
+        }
+        out.into()
+    });
     out.insert("versions".into(), versions);
     match &service.intent {
         Intent::Active(version) => out.insert("active".into(), text(version)),
         Intent::Split(weights) => out.insert("split".into(), by_name(weights.iter(), |weight| json!(weight))),
     };
+    if let Some(it) = &service.rollout {
+        out.insert("rollout".into(), rollout::rollout(it));
+    }
     match &service.sticky {
         None => {}
         Some(Sticky::ClientIp) => drop(out.insert("sticky".into(), json!("client_ip"))),

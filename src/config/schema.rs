@@ -32,7 +32,7 @@ fn variables(shape: &mut Value) {
             if let Some(Value::String(pattern)) = members.get_mut("pattern") {
                 *pattern = format!("{pattern}|\\$\\{{");
             }
-            let scalar = members.get("type").is_some_and(|it| it == "integer" || it == "boolean");
+            let scalar = members.get("type").is_some_and(|it| it == "integer" || it == "number" || it == "boolean");
             if scalar {
                 let of_number = members.remove("type").unwrap_or_default();
                 members.insert("type".into(), json!([of_number, "string"]));

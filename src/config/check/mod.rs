@@ -4,11 +4,16 @@
 //! placeholder, so that the checks after it still run; a configuration with errors is never returned.
 
 mod expect;
+mod guardrails;
 mod headers;
 mod listeners;
+mod notices;
 mod paths;
+mod rollout;
 mod routes;
+mod secret;
 mod services;
+mod stages;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -44,6 +49,9 @@ impl Around<'_> {
 pub fn check(raw: &Raw, around: &mut Around<'_>, found: &mut Found) -> Config {
     let listeners = listeners::listeners(raw, found);
     let admin = listeners::admin(raw, &listeners, around, found);
+    let gates = notices::gates(raw, found);
+    let notifications = notices::notifications(raw, around, found);
+    let known = notices::Known::of(raw);
     let services: BTreeMap<Name, model::Service> = raw
         .services
         .get()
@@ -51,13 +59,15 @@ pub fn check(raw: &Raw, around: &mut Around<'_>, found: &mut Found) -> Config {
         .flat_map(|map| map.iter())
         .filter_map(|entry| {
             let raw = entry.value.as_ref()?;
-            Some((name(&entry.key.value), services::service(&entry.key, raw, around, found)))
+            Some((name(&entry.key.value), services::service(&entry.key, raw, &known, around, found)))
         })
         .collect();
     let names = Names::of(raw);
     let routes = routes::routes(raw, &names, found);
     let expect = expect::expect(raw, &names, around, found);
     unused(raw, found);
+    notices::unused(raw, found);
+    rollout::groups(raw, found);
     Config {
         state_dir: raw.state_dir.written().map(|(path, span)| around.path(&path.0, span)),
         listeners,
@@ -67,8 +77,8 @@ pub fn check(raw: &Raw, around: &mut Around<'_>, found: &mut Found) -> Config {
         shutdown: shutdown(raw, found),
         routes,
         services,
-        gates: BTreeMap::new(),
-        notifications: BTreeMap::new(),
+        gates,
+        notifications,
         expect,
     }
 }

@@ -121,7 +121,7 @@ fn matcher(raw: &raw::Match, found: &mut Found) -> Match {
     Match { host, path, methods, headers: by_header, query }
 }
 
-fn value_match(raw: &raw::ValueMatch) -> model::ValueMatch {
+pub fn value_match(raw: &raw::ValueMatch) -> model::ValueMatch {
     match raw {
         raw::ValueMatch::Exact(text) => model::ValueMatch::Exact(text.clone()),
         raw::ValueMatch::Present => model::ValueMatch::Present,

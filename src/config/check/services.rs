@@ -8,13 +8,22 @@ use super::super::found::{Found, Spanned};
 use super::super::model::{self, Intent, Service, Version};
 use super::super::raw;
 use super::super::scalar::{StatusRange, Time};
+use super::notices::Known;
+use super::rollout::rollout;
+use super::secret::secret;
 use super::{Around, known_version, name};
 
-pub fn service(key: &Spanned<String>, raw: &raw::Service, around: &Around<'_>, found: &mut Found) -> Service {
+pub fn service(
+    key: &Spanned<String>,
+    raw: &raw::Service,
+    known: &Known<'_>,
+    around: &Around<'_>,
+    found: &mut Found,
+) -> Service {
     let versions = versions(key, raw, found);
     Service {
         intent: intent(key, raw, found),
-        rollout: None,
+        rollout: rollout(key, raw, known, around, found),
         versions,
         sticky: raw.sticky.get().and_then(|sticky| self::sticky(sticky, &raw.sticky, found)),
         force: raw.force.get().and_then(|force| self::force(force, around, found)),
@@ -48,7 +57,8 @@ fn versions(key: &Spanned<String>, raw: &raw::Service, found: &mut Found) -> BTr
             .hint("add one: `versions: { v1: { endpoints: [\"10.0.0.1:3000\"] } }`");
     }
     for entry in map.iter() {
-        let Some(list) = entry.value.as_ref().and_then(|version| version.endpoints.get()) else { continue };
+        let Some(version) = &entry.value else { continue };
+        let Some(list) = version.endpoints.get() else { continue };
         if list.0.is_empty() {
             found
                 .error(
@@ -68,7 +78,10 @@ fn versions(key: &Spanned<String>, raw: &raw::Service, found: &mut Found) -> BTr
                     .hint("to give a machine more, split by versions; each endpoint counts once");
             }
         }
-        versions.insert(name(&entry.key.value), Version { endpoints, revision: None });
+        versions.insert(
+            name(&entry.key.value),
+            Version { endpoints, revision: version.revision.get().map(|revision| revision.0.clone()) },
+        );
     }
     versions
 }
@@ -167,33 +180,12 @@ fn sticky(raw: &raw::Sticky, field: &Field<raw::Sticky>, found: &mut Found) -> O
 }
 
 fn force(raw: &raw::Force, around: &Around<'_>, found: &mut Found) -> Option<model::Force> {
-    let mut token_file = None;
-    let mut token = None;
-    if let Some((file, span)) = raw.token_file.written() {
-        let path = around.path(&file.0, span);
-        match (around.read)(&path) {
-            Ok(text) => {
-                let text = text.trim();
-                if text.is_empty() || text.len() > 512 || !text.chars().all(|c| c.is_ascii_graphic()) {
-                    found
-                        .error(span, format!("`{}` does not hold a token", file.0))
-                        .why("it must be one line of 1 to 512 visible ASCII characters");
-                }
-                token = Some(text.to_owned());
-            }
-            Err(error) => {
-                found
-                    .error(span, format!("`{}` cannot be read", file.0))
-                    .why(error)
-                    .hint("paths are relative to the file that names them");
-            }
-        }
-        token_file = Some(path);
-    }
+    let token = secret(&raw.token_file, "a token", around, found);
     let header = raw.header.get()?;
     if let Some((header, span)) = raw.header.written() {
         super::headers::editable(&header.0, span, found);
     }
+    let (token, token_file) = token.map(|it| (it.value, it.file)).unzip();
     Some(model::Force { header: header.0.clone(), token, token_file })
 }
 

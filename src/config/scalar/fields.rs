@@ -6,6 +6,7 @@ use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Value as Json, json};
 
 use super::super::decode::{Scalar, Wrong};
+use super::super::hint;
 
 /// A request method in capital letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +91,62 @@ impl Scalar for StatusRange {
             "anyOf": [
                 { "type": "integer", "minimum": 100, "maximum": 599 },
                 { "type": "string", "pattern": "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$" },
+            ]
+        })
+    }
+}
+
+/// A gRPC status that is no success, by name or number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrpcCode(pub u8);
+
+/// By number, from 0 on (grpc/doc/statuscodes.md).
+const GRPC_CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+impl GrpcCode {
+    pub fn name(code: u8) -> &'static str {
+        GRPC_CODES.get(usize::from(code)).copied().unwrap_or("UNKNOWN")
+    }
+}
+
+impl Scalar for GrpcCode {
+    const KIND: &'static str = "a gRPC status";
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        const WHY: &str = "write its name or number, such as `UNAVAILABLE` or `14`";
+        let by_name = GRPC_CODES.iter().position(|name| *name == text);
+        let by_number = || text.parse::<usize>().ok().filter(|code| *code < GRPC_CODES.len());
+        match by_name.or_else(by_number) {
+            Some(0) => Err(Wrong::because("`OK` is no failure")),
+            Some(code) => Ok(Self(code as u8)),
+            None => Err(match hint::nearest(text, GRPC_CODES) {
+                Some(near) => Wrong::because(WHY).hint(format!("did you mean `{near}`?")),
+                None => Wrong::because(WHY),
+            }),
+        }
+    }
+    fn shape() -> Json {
+        json!({
+            "anyOf": [
+                { "type": "integer", "minimum": 1, "maximum": 16 },
+                { "type": "string", "pattern": format!("^({})$", GRPC_CODES[1..].join("|")) },
             ]
         })
     }

@@ -1,11 +1,17 @@
 //! The scalars of the format: each knows its spelling, its bounds and what to say when they are missed.
 
+mod choice;
+mod date;
 mod fields;
 mod net;
+mod rate;
 mod text;
 mod units;
 
-pub use fields::{Header, HeaderText, MethodName, StatusRange};
-pub use net::{AdminBind, Bind, Endpoint, is_host_name};
+pub use choice::Word;
+pub use date::{parse_date, parse_minutes, write_date, write_minutes};
+pub use fields::{GrpcCode, Header, HeaderText, MethodName, StatusRange};
+pub use net::{AdminBind, Bind, Endpoint, HttpUrl, is_host_name};
+pub use rate::{Number, Quantile, Rate, write_rate};
 pub use text::{AnyText, Count, Flag, LogTarget, Name, Text, Weight};
 pub use units::{BodyLimit, Percent, Size, Time, write_percent, write_size, write_time};

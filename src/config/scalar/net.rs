@@ -110,6 +110,42 @@ impl Scalar for Endpoint {
     }
 }
 
+/// Where an outside service is asked or told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HttpUrl(pub String);
+
+impl Scalar for HttpUrl {
+    const KIND: &'static str = "a URL";
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        const WHY: &str = "write scheme, host and path: `https://hooks.internal/canary`";
+        let Ok(uri) = text.parse::<http::Uri>() else { return Err(Wrong::because(WHY)) };
+        match uri.scheme_str() {
+            Some("http" | "https") => {}
+            Some(_) => return Err(Wrong::because("it must begin with `http://` or `https://`")),
+            None => {
+                let wrong = Wrong::because(WHY);
+                let whole = format!("https://{text}");
+                return Err(match whole.parse::<http::Uri>() {
+                    Ok(uri) if uri.host().is_some_and(is_host_name) && !text.starts_with('/') => {
+                        wrong.hint(format!("did you mean `{whole}`?"))
+                    }
+                    Ok(_) | Err(_) => wrong,
+                });
+            }
+        }
+        match uri.authority() {
+            Some(authority) if authority.as_str().contains('@') => {
+                Err(Wrong::because("a user or password here would be shown by `config effective`"))
+            }
+            Some(authority) if !authority.host().is_empty() => Ok(Self(text.to_owned())),
+            Some(_) | None => Err(Wrong::because(WHY)),
+        }
+    }
+    fn shape() -> Json {
+        json!({ "type": "string", "pattern": "^https?://[^/@]+(/.*)?$" })
+    }
+}
+
 /// Labels of letters, digits, `-` and `_`, 1 to 63 each; 253 in all.
 pub fn is_host_name(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
@@ -125,6 +161,18 @@ pub fn is_host_name(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn urls_are_http_and_hold_no_password() {
+        for text in ["http://127.0.0.1:9/a?b=c", "https://hooks.internal", "https://[::1]/x", "HTTP://h/"] {
+            assert!(HttpUrl::parse(text).is_ok(), "{text}");
+        }
+        for text in ["", "/a", "ftp://h/", "https://", "https://u:p@h/", "https://h /", "h", "unix:/a"] {
+            assert!(HttpUrl::parse(text).is_err(), "{text}");
+        }
+        let wrong = HttpUrl::parse("hooks.internal").unwrap_err();
+        assert_eq!(wrong.hint.as_deref(), Some("did you mean `https://hooks.internal`?"));
+    }
 
     #[test]
     fn endpoints_are_addresses_or_names_with_a_port() {

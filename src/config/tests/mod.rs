@@ -3,6 +3,8 @@
 mod broken;
 mod files;
 mod messages;
+mod rollout;
+mod rollout_values;
 mod round_trip;
 
 use std::path::Path;

@@ -14,8 +14,9 @@ use proptest::sample::select;
 use super::super::model::*;
 use super::super::render::to_yaml;
 use super::good;
+use super::rollout_values::{fit, gate, notification, rollout};
 
-fn name() -> impl Strategy<Value = Name> {
+pub(super) fn name() -> impl Strategy<Value = Name> {
     // Names that YAML would read as something else are the point.
     prop_oneof![
         "[a-zA-Z0-9][a-zA-Z0-9._-]{0,8}".prop_map(|text| Arc::from(text.as_str())),
@@ -37,12 +38,16 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-fn time() -> impl Strategy<Value = Duration> {
+pub(super) fn some_text() -> impl Strategy<Value = String> {
+    text().prop_filter("not empty", |text| !text.is_empty())
+}
+
+pub(super) fn time() -> impl Strategy<Value = Duration> {
     prop_oneof![1..5_000_u64, (1..100_u64).prop_map(|s| s * 1_000), (1..50_u64).prop_map(|h| h * 3_600_000)]
         .prop_map(Duration::from_millis)
 }
 
-fn header() -> impl Strategy<Value = HeaderName> {
+pub(super) fn header() -> impl Strategy<Value = HeaderName> {
     "x-[a-z]{1,6}".prop_map(|text| HeaderName::from_bytes(text.as_bytes()).unwrap())
 }
 
@@ -73,7 +78,7 @@ fn path() -> impl Strategy<Value = String> {
     "(/[a-z0-9:@-]{1,5}){1,3}"
 }
 
-fn value_match() -> impl Strategy<Value = ValueMatch> {
+pub(super) fn value_match() -> impl Strategy<Value = ValueMatch> {
     prop_oneof![Just(ValueMatch::Present), text().prop_map(ValueMatch::Exact)]
 }
 
@@ -128,11 +133,13 @@ fn endpoint() -> impl Strategy<Value = EndpointAddress> {
 }
 
 fn service() -> impl Strategy<Value = Service> {
-    let versions = btree_map(name(), btree_set(endpoint(), 1..4), 1..4).prop_map(|versions| {
-        versions
-            .into_iter()
-            .map(|(name, set)| (name, Version { endpoints: set.into_iter().collect(), revision: None }))
-            .collect()
+    let version = (btree_set(endpoint(), 1..4), of(some_text()));
+    let versions = btree_map(name(), version, 1..4).prop_map(|versions| {
+        let version = |(set, revision): (std::collections::BTreeSet<EndpointAddress>, _)| Version {
+            endpoints: set.into_iter().collect(),
+            revision,
+        };
+        versions.into_iter().map(|(name, it)| (name, version(it))).collect()
     });
     let sticky = of(prop_oneof![
         Just(Sticky::ClientIp),
@@ -151,8 +158,8 @@ fn service() -> impl Strategy<Value = Service> {
         (time(), 0..1_000_usize),
     );
     let force = of(header()).prop_map(|header| header.map(|header| Force { header, token: None, token_file: None }));
-    (versions, any::<bool>(), vec(0..500_u32, 4), sticky, force, of(health()), outlier, policies).prop_map(
-        |(versions, active, weights, sticky, force, health, outlier, (one, two, three, four))| {
+    (versions, any::<bool>(), vec(0..500_u32, 4), sticky, force, (of(health()), of(rollout())), outlier, policies)
+        .prop_map(|(versions, active, weights, sticky, force, (health, rollout), outlier, (one, two, three, four))| {
             let versions: BTreeMap<Name, Version> = versions;
             let first = versions.keys().next().cloned().unwrap();
             let intent = if active {
@@ -167,7 +174,7 @@ fn service() -> impl Strategy<Value = Service> {
             Service {
                 versions,
                 intent,
-                rollout: None,
+                rollout: rollout.filter(|_| active),
                 sticky,
                 force,
                 health,
@@ -179,8 +186,7 @@ fn service() -> impl Strategy<Value = Service> {
                 drain: Drain { requests: three.0, streams: three.1, sessions: three.2, reconnect_spread: three.3 },
                 hold: Hold { max_wait: four.0, max_requests: four.1 },
             }
-        },
-    )
+        })
 }
 
 fn route_parts() -> impl Strategy<Value = (Match, u8, Rewrite, u16, Vec<(HeaderName, HeaderValue)>, String)> {
@@ -197,8 +203,15 @@ fn route_parts() -> impl Strategy<Value = (Match, u8, Rewrite, u16, Vec<(HeaderN
 
 fn config() -> impl Strategy<Value = Config> {
     let listeners = btree_map(name(), (time(), 1..9_999_usize, 1..500_usize), 1..3);
-    (listeners, vec(route_parts(), 0..4), btree_map(name(), service(), 1..3), any::<bool>(), of(Just("/x/y"))).prop_map(
-        |(listeners, routes, services, flag, dir)| {
+    let services =
+        (btree_map(name(), service(), 1..3), btree_map(name(), gate(), 0..3), btree_map(name(), notification(), 0..3));
+    (listeners, vec(route_parts(), 0..4), services, any::<bool>(), of(Just("/x/y"))).prop_map(
+        |(listeners, routes, (mut services, gates, notifications), flag, dir)| {
+            let (gate_names, told): (Vec<Name>, Vec<Name>) =
+                (gates.keys().cloned().collect(), notifications.keys().cloned().collect());
+            for rollout in services.values_mut().filter_map(|service| service.rollout.as_mut()) {
+                fit(rollout, &gate_names, &told);
+            }
             let first = services.keys().next().cloned().unwrap();
             let listeners = listeners.into_iter().map(|(name, (time, many, few))| {
                 let timeouts = ListenerTimeouts { header: time, idle: time * 2, body: time, write: time };
@@ -253,8 +266,8 @@ fn config() -> impl Strategy<Value = Config> {
                 },
                 routes,
                 services,
-                gates: BTreeMap::new(),
-                notifications: BTreeMap::new(),
+                gates,
+                notifications,
                 expect: expect.into_iter().collect(),
             }
         },

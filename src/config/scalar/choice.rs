@@ -1,0 +1,105 @@
+//! Words out of a fixed list: each list once, for reading, writing, messages and the schema.
+
+use serde_json::{Value as Json, json};
+
+use super::super::decode::{Scalar, Wrong};
+use super::super::hint;
+use super::super::model::rollout::{HookPoint, NoticeKind, Strategy, Then, Weekday};
+
+/// A value that is written as one word.
+pub trait Word: Copy {
+    fn word(self) -> &'static str;
+}
+
+/// Declares how a type is written. What follows a `|` is read, too.
+macro_rules! words {
+    ($type:ty, $kind:literal { $($text:literal $(| $also:literal)* => $variant:ident,)+ }) => {
+        impl Word for $type {
+            fn word(self) -> &'static str {
+                match self {
+                    $( Self::$variant => $text, )+
+                }
+            }
+        }
+
+        impl Scalar for $type {
+            const KIND: &'static str = $kind;
+            fn parse(text: &str) -> Result<Self, Wrong> {
+                match text {
+                    $( $text $(| $also)* => Ok(Self::$variant), )+
+                    _ => Err(unknown(text, &[$($text),+])),
+                }
+            }
+            fn shape() -> Json {
+                json!({ "type": "string", "pattern": format!("^({})$", [$($text $(, $also)*),+].join("|")) })
+            }
+        }
+    };
+}
+
+fn unknown(text: &str, words: &[&str]) -> Wrong {
+    let wrong = Wrong::because(format!("it is one of {}", hint::list(words)));
+    match hint::nearest(text, words.iter().copied()) {
+        Some(near) => wrong.hint(format!("did you mean `{near}`?")),
+        None => wrong,
+    }
+}
+
+words!(Strategy, "a strategy" {
+    "canary" => Canary,
+    "blue_green" | "blue-green" => BlueGreen,
+});
+
+words!(Then, "`rollback` or `pause`" {
+    "rollback" => RollBack,
+    "pause" => Pause,
+});
+
+words!(HookPoint, "a point of a rollout" {
+    "before_stage" => BeforeStage,
+    "after_stage" => AfterStage,
+    "before_promote" => BeforePromote,
+    "on_rollback" => OnRollback,
+});
+
+words!(NoticeKind, "a kind of notice" {
+    "started" => Started,
+    "advanced" => Advanced,
+    "held" => Held,
+    "paused" => Paused,
+    "approval" => Approval,
+    "rolled_back" => RolledBack,
+    "promoted" => Promoted,
+    "failed" => Failed,
+});
+
+words!(Weekday, "a day of the week" {
+    "mon" | "monday" => Monday,
+    "tue" | "tuesday" => Tuesday,
+    "wed" | "wednesday" => Wednesday,
+    "thu" | "thursday" => Thursday,
+    "fri" | "friday" => Friday,
+    "sat" | "saturday" => Saturday,
+    "sun" | "sunday" => Sunday,
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_as_they_are_written() {
+        for kind in NoticeKind::ALL {
+            assert_eq!(NoticeKind::parse(kind.word()), Ok(kind));
+        }
+        assert_eq!(Weekday::parse("sunday").unwrap().word(), "sun");
+        assert_eq!(Strategy::parse("blue-green").unwrap().word(), "blue_green");
+    }
+
+    #[test]
+    fn a_wrong_word_is_answered_with_the_right_ones() {
+        let wrong = Then::parse("rolback").unwrap_err();
+        assert_eq!(wrong.why, "it is one of `rollback` and `pause`");
+        assert_eq!(wrong.hint.as_deref(), Some("did you mean `rollback`?"));
+    }
+}
