@@ -81,6 +81,7 @@ pub enum RoutePart {
 /// The policies of a service, by their keys in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Policy {
+    Rollout,
     Sticky,
     Force,
     Health,
@@ -96,6 +97,7 @@ pub enum Policy {
 impl Policy {
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Rollout => "rollout",
             Self::Sticky => "sticky",
             Self::Force => "force",
             Self::Health => "health",
@@ -118,6 +120,8 @@ pub enum Setting {
     Expose,
     AccessLog,
     Shutdown,
+    Gates,
+    Notifications,
     Expect,
 }
 
@@ -129,6 +133,8 @@ impl Setting {
             Self::Expose => "expose",
             Self::AccessLog => "access_log",
             Self::Shutdown => "shutdown",
+            Self::Gates => "gates",
+            Self::Notifications => "notifications",
             Self::Expect => "expect",
         }
     }
@@ -264,6 +270,7 @@ fn changed_endpoints(old: &CompiledService, new: &CompiledService) -> Vec<Endpoi
 fn changed_policies(old: &CompiledService, new: &CompiledService) -> Vec<Policy> {
     let (old, new) = (&old.service, &new.service);
     let compared = [
+        (Policy::Rollout, old.rollout != new.rollout),
         (Policy::Sticky, old.sticky != new.sticky),
         (Policy::Force, old.force != new.force),
         (Policy::Health, old.health != new.health),
@@ -285,6 +292,8 @@ fn changed_settings(old: &Config, new: &Config) -> Vec<Setting> {
         (Setting::Expose, old.expose != new.expose),
         (Setting::AccessLog, old.access_log != new.access_log),
         (Setting::Shutdown, old.shutdown != new.shutdown),
+        (Setting::Gates, old.gates != new.gates),
+        (Setting::Notifications, old.notifications != new.notifications),
         (Setting::Expect, old.expect != new.expect),
     ];
     compared.into_iter().filter(|(_, changed)| *changed).map(|(setting, _)| setting).collect()
