@@ -245,6 +245,8 @@ pub fn describe(change: &Change) -> String {
         Change::Revert { generation } => format!("revert {generation}"),
         Change::Confirm { generation: Some(generation) } => format!("confirm {generation}"),
         Change::Confirm { generation: None } => "confirm".into(),
+        Change::Rollout { service, .. } => format!("rollout {service}"),
+        Change::Report { service, version, kind } => format!("report {service} {version} {kind}"),
     }
 }
 

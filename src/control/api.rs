@@ -62,6 +62,32 @@ pub enum Change {
     Confirm {
         generation: Option<u64>,
     },
+    /// A word about the service's rollout.
+    Rollout {
+        service: String,
+        action: RolloutAction,
+    },
+    /// Evidence from outside: something happened to a version. `kind` is `restart`.
+    Report {
+        service: String,
+        version: String,
+        kind: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RolloutAction {
+    /// Begin a rollout to `to` (default: the file's `active`). `again`: although it was rejected.
+    Start { to: Option<String>, again: bool },
+    /// The next stage now, whatever the evidence says; in the last one, the end.
+    Promote,
+    /// Stay where it is until `Resume`. Rollback stays armed.
+    Pause { reason: Option<String> },
+    Resume,
+    /// Back to stable at once; the canary counts as rejected.
+    Abort { reason: Option<String> },
+    /// Says yes at the gate that the rollout waits at.
+    Approve { gate: Option<String>, by: Option<String>, comment: Option<String> },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -182,6 +208,55 @@ pub struct ServiceStatus {
     pub owner_cause: Option<String>,
     pub owner_since: Option<u64>,
     pub versions: Vec<VersionStatus>,
+    /// The rollout that runs or ended last.
+    #[serde(default)]
+    pub rollout: Option<RolloutStatus>,
+}
+
+/// Where a rollout stands and on which evidence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    /// `staged`, `waiting` (for a gate), `paused`, `rolled_back`, `promoted`.
+    pub phase: String,
+    pub stable: String,
+    pub canary: String,
+    /// From 1; 0 before the first stage has begun.
+    pub stage: usize,
+    /// The canary's share of each stage, 0 to 1.
+    pub stages: Vec<f64>,
+    /// Milliseconds since the Unix epoch: of this stage, or of the end.
+    pub since: u64,
+    /// Why it is paused, waits, was rolled back or holds, for people.
+    pub why: Vec<String>,
+    /// The gate it waits at.
+    pub gate: Option<String>,
+    /// What is still missing for the next stage, for people; empty once it ended.
+    pub missing: Vec<String>,
+    pub meters: Option<RolloutMeters>,
+}
+
+/// The evidence. Every meter is a betting test's capital; see `docs/rollouts.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RolloutMeters {
+    pub canary_requests: u64,
+    pub canary_failures: u64,
+    pub stable_requests: u64,
+    pub stable_failures: u64,
+    /// Capital against the canary, and where it rolls back.
+    pub errors: f64,
+    pub errors_limit: f64,
+    /// Capital of "slower than stable", and where it holds.
+    pub latency: f64,
+    pub latency_limit: f64,
+    /// Capital for the canary, and where it is proven good.
+    pub proof: f64,
+    pub proof_limit: f64,
+    /// Milliseconds of this stage, as far as known.
+    pub canary_p50_ms: Option<f64>,
+    pub canary_p95_ms: Option<f64>,
+    pub stable_p50_ms: Option<f64>,
+    pub stable_p95_ms: Option<f64>,
+    pub restarts: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

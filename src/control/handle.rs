@@ -62,7 +62,9 @@ impl Handle {
             | Change::Hold { .. }
             | Change::Release { .. }
             | Change::Clear { .. }
-            | Change::Confirm { .. }) => Ask::Splits(change),
+            | Change::Confirm { .. }
+            | Change::Rollout { .. }
+            | Change::Report { .. }) => Ask::Splits(change),
         };
         let (reply, answer) = oneshot::channel();
         let event = Event::Asked { ask, author, if_match, trigger, reply };

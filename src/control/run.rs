@@ -128,6 +128,8 @@ fn cause(ask: &Ask) -> String {
             Change::Clear { service } => format!("clear {service}: the file decides again"),
             Change::Confirm { generation: Some(generation) } => format!("confirm {generation}"),
             Change::Confirm { generation: None } => "confirm".into(),
+            Change::Rollout { service, action } => super::rollouts::cause(service, action),
+            Change::Report { service, version, kind } => format!("report {service} {version}: {kind}"),
             Change::Apply { .. } => "apply".into(),
             Change::Reload => "reload".into(),
             Change::Revert { generation } => format!("revert to generation {generation}"),
@@ -163,6 +165,8 @@ impl Controller {
                 Change::Hold { service } => self.hold(&service, true, &by),
                 Change::Release { service } => self.hold(&service, false, &by),
                 Change::Confirm { generation } => self.confirm(generation, &by),
+                Change::Rollout { service, action } => self.rollout_asked(&service, action, by),
+                Change::Report { service, version, kind } => self.reported(&service, &version, &kind, &by),
                 Change::Apply { .. } | Change::Reload | Change::Revert { .. } => Err(Refused::Failed {
                     what: "a change of the whole configuration reached the writer without its text".into(),
                     hint: None,

@@ -97,6 +97,7 @@ pub fn status() -> Status {
             owner: "admin:alice@127.0.0.1".into(),
             owner_cause: Some("weights shop v1=90 v2=10".into()),
             owner_since: Some(NOW - 65_000),
+            rollout: None,
             versions: vec![version("v1", "live", 90, 0.9), v2, v0],
         }],
         draining: vec![DrainStatus {
