@@ -1,15 +1,18 @@
 //! Switchback: an edge reverse proxy that carries its own progressive-delivery controller.
 
 pub mod admin;
+pub mod analysis;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod demo;
 pub mod endpoints;
 pub mod engine;
+pub mod evidence;
 pub mod journal;
 pub mod net;
 pub mod outcome;
+pub mod rollout;
 pub mod routing;
 pub mod sessions;
 pub mod telemetry;

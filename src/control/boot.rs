@@ -21,6 +21,7 @@ use super::handle::Handle;
 use super::history::History;
 use super::live::Live;
 use super::ports::Ports;
+use super::rollouts::Rollouts;
 use super::publish;
 use super::run;
 use super::shared::{Parts, Shared};
@@ -30,7 +31,7 @@ use crate::config::load;
 use crate::config::{Problem, Problems};
 use crate::journal::{FILE, Journal, JournalError, Record, Remembered, Whole};
 use crate::outcome::CodesRegistry;
-use crate::routing::Stamp;
+use crate::routing::{Split, Stamp};
 use crate::routing::compile::split_from;
 use crate::sessions::connections::Connections;
 use crate::telemetry::{Events, unix_ms};
@@ -121,7 +122,17 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
         }
         None => (None, Remembered::default()),
     };
-    let first = choose_first(file, &remembered, state_dir.as_deref()).await?;
+    let mut first = choose_first(file, &remembered, state_dir.as_deref()).await?;
+    let kept = std::mem::take(&mut remembered.standing.rollouts);
+    let plan_of = |service: &str| {
+        let table = &first.candidate.table;
+        table.service(table.service_named(service)?).service.rollout.clone()
+    };
+    let (mut rollouts, unread) = Rollouts::restore(kept, plan_of, options.threads);
+    let ran = remembered.generations.last().map(|last| last.info.splits.clone()).unwrap_or_default();
+    let before = |service: &str| ran.get(service).cloned();
+    rollouts.place(&first.candidate.table, before, &mut first.settled, options.threads, unix_ms());
+    first.settled.notes.extend(unread);
     let config = first.candidate.table.config.clone();
     let ports = options.ports;
     let listeners = ports.listeners.prepare(&config.listeners).map_err(StartError::Port)?;
@@ -147,7 +158,9 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
     let is_new = again.is_none();
     let services = table.services.iter().zip(first.settled.shares);
     let splits = services.map(|(service, shares)| split_from(service, shares, options.threads)).collect();
-    let snapshot = publish::first(stamp, table.clone(), splits, &options.codes, options.threads);
+    let splits: Box<[Arc<Split>]> = splits;
+    let stamps = rollouts.stamps(&table, &splits);
+    let snapshot = publish::first(stamp, table.clone(), splits, stamps, &options.codes, options.threads);
     let live = Arc::new(Live::new(snapshot.clone(), options.threads));
     let status = config_status(&options.source, first.problems.as_ref(), first.file.is_some());
     let audit = std::mem::take(&mut remembered.audit);
@@ -179,6 +192,7 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
         file: first.file,
         reading: 0,
         rejected,
+        rollouts,
         state_dir: config.state_dir.clone(),
     };
     controller.build_ways_back(&table, options.threads);

@@ -14,6 +14,7 @@ use super::history::{History, splits_of};
 use super::live::Snapshot;
 use super::overlay::{self, Overlay, Weights};
 use super::publish::{self, Published};
+use super::rollouts::{AUTHOR, Rollouts};
 use super::shared::{Shared, View};
 use crate::config::load::Source;
 use crate::config::{Problem, Problems};
@@ -114,6 +115,7 @@ pub(crate) struct Controller {
     pub reading: u64,
     /// What the last rejection was about, so that it is logged once.
     pub rejected: Option<String>,
+    pub rollouts: Rollouts,
     /// Directory of the journal; a change of it takes a restart.
     pub state_dir: Option<std::path::PathBuf>,
 }
@@ -133,6 +135,7 @@ impl Controller {
             history: self.history.newest_first(),
             warnings: self.warnings.clone(),
             notes: self.notes.clone(),
+            rollouts: self.rollout_statuses(),
         }));
         metrics::gauge!(names::CONFIG_LAST_RELOAD_SUCCESSFUL)
             .set(f64::from(u8::from(self.config.last_reload_successful)));
@@ -332,8 +335,12 @@ impl Controller {
     }
 
     /// The candidate with what operators changed on top of it.
-    fn with_overlay(&self, candidate: Candidate, whole: Option<Whole>) -> Wanted {
-        let settled = settle_all(&candidate.table, &self.overlay);
+    fn with_overlay(&mut self, candidate: Candidate, whole: Option<Whole>) -> Wanted {
+        let mut settled = settle_all(&candidate.table, &self.overlay);
+        let ran = splits_of(&self.live().generation);
+        let before = |service: &str| ran.get(service).cloned();
+        let threads = self.shared.live.threads();
+        self.rollouts.place(&candidate.table, before, &mut settled, threads, unix_ms());
         let Candidate { table, sources, hash, warnings } = candidate;
         let Settlement { shares, overlay, notes } = settled;
         Wanted { table, sources, hash, warnings, shares, overlay, whole, notes }
@@ -424,7 +431,8 @@ impl Controller {
             cause: by.cause.as_str().into(),
             at_ms: unix_ms(),
         };
-        let now = publish::next(&before, stamp, table, splits, &self.registry, live.threads());
+        let stamps = self.rollouts.stamps(&table, &splits);
+        let now = publish::next(&before, stamp, table, splits, stamps, &self.registry, live.threads());
         // Health checks, drains and the journal learn of it after the store: the flip waits for nobody.
         live.store(now.clone());
         let flip_nanos = live.nanos().saturating_sub(by.trigger.nanos);
@@ -454,6 +462,7 @@ impl Controller {
             shielded: 0,
             warnings,
         };
+        self.end_overruled(&now, &receipt.author);
         let written = self.record(&now);
         metrics::histogram!(names::FLIP_SECONDS).record(flip_nanos as f64 / 1e9);
         tracing::info!(
@@ -496,6 +505,7 @@ impl Controller {
             ways_back: self.ways_back.iter().map(|(service, back)| (service.clone(), back.weights.clone())).collect(),
             whole: whole.clone(),
             unconfirmed: self.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.generation),
+            rollouts: self.rollouts.kept(),
         }
     }
 
@@ -511,8 +521,12 @@ impl Controller {
         let table = &now.generation.table;
         let threads = self.shared.live.threads();
         let is_rollback = now.generation.stamp.cause.starts_with("rollback ");
+        let by_rollout = *now.generation.stamp.author == *AUTHOR;
         for (service, weights) in &moved.from {
-            let back = WayBack { weights: weights.clone(), split: None, undoes_rollback: is_rollback };
+            // The way back from any stage is stable, not the stage before.
+            let stable = self.rollouts.by_service.get(service).filter(|_| by_rollout);
+            let weights = stable.map_or(weights.clone(), |running| Weights::from([(running.rollout.stable.clone(), 1)]));
+            let back = WayBack { weights, split: None, undoes_rollback: is_rollback };
             self.ways_back.insert(service.clone(), back);
         }
         if Arc::ptr_eq(&before.generation.table, table) {

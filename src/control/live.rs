@@ -8,8 +8,9 @@ use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 
 use crate::endpoints::Runtime;
+use crate::evidence::Stamped;
 use crate::outcome::{Codes, CodesRegistry};
-use crate::routing::{Generation, RouteIdx, Thread, VersionIdx};
+use crate::routing::{Generation, RouteIdx, ServiceIdx, Thread, VersionIdx};
 
 /// A generation with the runtime state it points to. Immutable but for counters.
 #[derive(Debug)]
@@ -21,12 +22,24 @@ pub struct Snapshot {
     pub codes: Arc<RouteCodes>,
     /// Nanoseconds since [`Live::epoch`] at which each data thread last routed by this snapshot.
     last_start: Box<[CachePadded<AtomicU64>]>,
+    /// By service; empty while no rollout runs.
+    trials: Box<[Option<Stamped>]>,
 }
 
 impl Snapshot {
     pub fn new(generation: Generation, runtime: Arc<Runtime>, codes: Arc<RouteCodes>, threads: usize) -> Snapshot {
         let last_start = (0..threads).map(|_| CachePadded::new(AtomicU64::new(0))).collect();
-        Snapshot { generation, runtime, codes, last_start }
+        Snapshot { generation, runtime, codes, last_start, trials: Box::default() }
+    }
+
+    /// With the rollouts that run.
+    pub(crate) fn with_trials(self, trials: Box<[Option<Stamped>]>) -> Snapshot {
+        Snapshot { trials, ..self }
+    }
+
+    /// The rollout that judges the requests of a service.
+    pub fn trial(&self, service: ServiceIdx) -> Option<&Stamped> {
+        self.trials.get(usize::from(service.0))?.as_ref()
     }
 
     /// Called once per request, when it takes this snapshot.

@@ -28,7 +28,7 @@ pub mod phase;
 mod plan;
 pub mod ports;
 mod publish;
-mod rollouts;
+pub mod rollouts;
 pub mod run;
 mod shared;
 mod status;

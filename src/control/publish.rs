@@ -14,6 +14,7 @@ use super::event::Trigger;
 use super::live::{Live, RouteCodes, Snapshot};
 use super::overlay::{Weights, weights_of};
 use crate::endpoints::Runtime;
+use crate::evidence::Stamped;
 use crate::outcome::CodesRegistry;
 use crate::routing::{Generation, Share, Split, Stamp, Table, VersionIdx};
 
@@ -28,13 +29,14 @@ pub(crate) fn first(
     stamp: Stamp,
     table: Arc<Table>,
     splits: Box<[Arc<Split>]>,
+    stamps: Box<[Option<Stamped>]>,
     registry: &Arc<CodesRegistry>,
     threads: usize,
 ) -> Arc<Snapshot> {
     let runtime = Arc::new(Runtime::build(&table, None, threads));
     let generation = Generation { stamp, table, splits };
     let codes = Arc::new(RouteCodes::new(&generation, registry.clone()));
-    Arc::new(Snapshot::new(generation, runtime, codes, threads))
+    Arc::new(Snapshot::new(generation, runtime, codes, threads).with_trials(stamps))
 }
 
 /// The snapshot that follows `before`; keeps of it whatever belongs to an unchanged table.
@@ -43,6 +45,7 @@ pub(crate) fn next(
     stamp: Stamp,
     table: Arc<Table>,
     splits: Box<[Arc<Split>]>,
+    stamps: Box<[Option<Stamped>]>,
     registry: &Arc<CodesRegistry>,
     threads: usize,
 ) -> Arc<Snapshot> {
@@ -55,7 +58,7 @@ pub(crate) fn next(
             (Arc::new(runtime), Arc::new(RouteCodes::new(&generation, registry.clone())))
         }
     };
-    Arc::new(Snapshot::new(generation, runtime, codes, threads))
+    Arc::new(Snapshot::new(generation, runtime, codes, threads).with_trials(stamps))
 }
 
 /// Splits by service, of the services whose split differs.

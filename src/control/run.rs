@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 pub use super::Source;
-use super::api::{Change, Receipt, Refused};
+use super::api::{Change, Receipt, Refused, RolloutAction};
 pub use super::boot::{Options, StartError, start};
 use super::controller::{By, Controller, Outcome};
 use super::decide::{self, Decision, Facts, unknown};
@@ -24,16 +24,32 @@ use crate::routing::compile::split_from;
 use crate::routing::table::CompiledService;
 use crate::routing::{ServiceIdx, VersionIdx};
 
+/// How often rollouts are looked at when nothing happens.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Serves events until `Stop`, or until nobody can ask any more.
 pub(crate) async fn run(mut controller: Controller, mut events: mpsc::Receiver<Event>) {
     let mut proofs = JoinSet::new();
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        let rolling = controller.rollouts.any_runs();
+        let tripped = controller.rollouts.tripped.clone();
         let lapse = controller.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.until);
         let event = tokio::select! {
             event = events.recv() => event,
             () = at(lapse) => {
                 controller.confirm_lapsed();
                 controller.refresh();
+                continue;
+            }
+            // A guardrail is broken: before anything else that waits.
+            () = tripped.notified() => {
+                look(&mut controller, &mut proofs);
+                continue;
+            }
+            _ = looks.tick(), if rolling => {
+                look(&mut controller, &mut proofs);
                 continue;
             }
             Some(_) = proofs.join_next() => continue,
@@ -63,6 +79,21 @@ pub(crate) async fn run(mut controller: Controller, mut events: mpsc::Receiver<E
             None => return stop(controller, proofs).await,
         }
     }
+}
+
+/// Asks every rollout what is next. The receipt of a flip is complete once the data threads have let go.
+fn look(controller: &mut Controller, proofs: &mut JoinSet<()>) {
+    let Some(published) = controller.tick() else { return };
+    let shared = controller.shared.clone();
+    proofs.spawn(async move {
+        let receipt = published.proven(&shared.live).await;
+        let message = format!(
+            "generation {}: last old start {} us after the trigger",
+            receipt.generation, receipt.last_old_start_micros
+        );
+        let data = serde_json::to_value(&receipt).expect("a receipt has string keys and no failing parts");
+        shared.events.emit(crate::telemetry::Event { kind: "receipt", message, data, ..Default::default() });
+    });
 }
 
 async fn at(until: Option<tokio::time::Instant>) {
@@ -231,6 +262,9 @@ impl Controller {
     /// Back to the split that was live before the present one: a pointer to something built long ago.
     fn rollback(&mut self, service: &str, by: By) -> Result<Outcome, Refused> {
         let at = self.service(service)?;
+        if self.rollouts.by_service.get(service).is_some_and(|running| running.rollout.is_running()) {
+            return self.rollout_asked(service, RolloutAction::Abort { reason: Some("rollback".into()) }, by);
+        }
         let back = self.ways_back.get(service);
         let mut decision = self.decide(at, |facts| decide::rollback(facts, back.map(|back| &back.weights)))?;
         if back.is_some_and(|back| back.undoes_rollback) {
@@ -240,7 +274,7 @@ impl Controller {
     }
 
     /// New splits on the same table. The overlay gets an entry for each, or loses it.
-    fn flip(&mut self, decisions: BTreeMap<ServiceIdx, Decision>, by: By) -> Outcome {
+    pub(crate) fn flip(&mut self, decisions: BTreeMap<ServiceIdx, Decision>, by: By) -> Outcome {
         let live = self.live();
         let before = &live.generation;
         let table = before.table.clone();

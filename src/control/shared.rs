@@ -1,6 +1,6 @@
 //! What everybody may read while the writer works: the live pointer and a picture of the rest.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::api::{AuditRecord, ConfigStatus};
+use super::api::{AuditRecord, ConfigStatus, RolloutStatus};
 use super::live::{Live, Snapshot};
 use super::overlay::Overlay;
 use super::ports::Ports;
@@ -55,6 +55,8 @@ pub(crate) struct View {
     pub warnings: Vec<Problem>,
     /// What the last publish wanted an operator to know.
     pub notes: Vec<String>,
+    /// By service.
+    pub rollouts: BTreeMap<String, RolloutStatus>,
 }
 
 impl fmt::Debug for Shared {

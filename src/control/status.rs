@@ -118,7 +118,7 @@ fn service(live: &Snapshot, view: &View, at: ServiceIdx) -> ServiceStatus {
         owner: entry.map_or("file".into(), |entry| entry.author.clone()),
         owner_cause: entry.map(|entry| entry.cause.clone()),
         owner_since: entry.map(|entry| entry.since),
-        rollout: None,
+        rollout: view.rollouts.get(&*compiled.name).cloned(),
         versions: versions.collect(),
     }
 }

@@ -21,6 +21,7 @@ use super::direct::Directed;
 use super::failure::{classify, explain, is_stale};
 use super::headers::{self, Hop, Persistence, Reply};
 use super::held;
+use super::judged::Sent;
 use super::services::Services;
 use crate::config::model::{Action, HeaderEdits, Rewrite};
 use crate::endpoints::pick::pick;
@@ -181,6 +182,11 @@ impl ProxyHttp for App {
         ctx: &mut Context,
         client_reused: bool,
     ) -> Box<Error> {
+        if ctx.shielded && ctx.attempt.is_none() {
+            // Stable has not been asked yet.
+            error.set_retry(true);
+            return error;
+        }
         let from_endpoint = *error.esource() == ErrorSource::Upstream;
         let untouched = session.response_written().is_none();
         let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
@@ -196,18 +202,23 @@ impl ProxyHttp for App {
             }
         } else if from_endpoint && !is_stale(&error, ctx, client_reused) {
             ctx.attempt_failed();
+            ctx.judge_failure(0);
+            if ctx.shield(session, Sent::Maybe) {
+                error.set_retry(true);
+            }
         }
         error
     }
 
     fn fail_to_connect(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _peer: &HttpPeer,
         ctx: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
         ctx.attempt_failed();
+        ctx.judge_failure(0);
         if let Some(attempt) = &ctx.attempt {
             ctx.tried.push(attempt.endpoint.incarnation);
             attempt.endpoint.rest(attempt.address);
@@ -216,10 +227,10 @@ impl ProxyHttp for App {
         let others = ctx.addresses_of_version() > ctx.tried.len();
         // Nothing was sent, so any method may be tried on another endpoint.
         let retry = others && ctx.tried.len() <= attempts as usize;
-        error.set_retry(retry);
         if retry && let Some(meter) = ctx.version_meter() {
             meter.retried(ctx.thread);
         }
+        error.set_retry(retry || ctx.shield(session, Sent::Nothing));
         error
     }
 
@@ -319,6 +330,13 @@ impl App {
         let is_final = !response.status.is_informational() || status == 101;
         if is_final {
             self.answered(status, ctx);
+            if status >= 500 {
+                ctx.judge_failure(status);
+                if ctx.shield(session, Sent::Maybe) {
+                    // Nothing of this answer is used, and its connection is not used again.
+                    return Err(Error::explain(ErrorType::HTTPStatus(status), "shielded").into_up());
+                }
+            }
             if status == 101 {
                 let silence = ctx.compiled_service().map(|service| service.service.timeouts.upgrade_idle);
                 ctx.becomes(Kind::WebSocket);

@@ -57,6 +57,10 @@ pub struct Context {
     pub attempts: u32,
     /// The second chance after a stale pooled connection has been used.
     pub stale_retried: bool,
+    /// The present attempt was judged a failure.
+    pub judged: bool,
+    /// The request was the canary's and is answered by stable.
+    pub shielded: bool,
     /// The client knows no chunked coding: an answer without length ends with the connection.
     pub ends_with_connection: bool,
     pub kind: Kind,
@@ -101,6 +105,8 @@ impl Context {
             tried: Vec::new(),
             attempts: 0,
             stale_retried: false,
+            judged: false,
+            shielded: false,
             ends_with_connection: false,
             kind: Kind::Http,
             status: 0,
@@ -126,6 +132,14 @@ impl Context {
         }
     }
 
+    /// It is no longer in flight on its version, because it goes to another one.
+    pub fn leave_version(&self) {
+        if let Some(core) = self.version_core() {
+            core.in_flight.end(self.thread, self.kind);
+            self.link.connection.end();
+        }
+    }
+
     /// The exchange turned out to be a stream.
     pub fn becomes(&mut self, kind: Kind) {
         if let Some(core) = self.version_core() {
@@ -140,6 +154,7 @@ impl Context {
         self.end_attempt();
         attempt.endpoint.begin(self.thread);
         self.attempts += 1;
+        self.judged = false;
         self.attempt = Some(attempt);
     }
 
@@ -181,6 +196,7 @@ impl Context {
         let is_endpoints_fault = matches!(self.fate, Some(Fate::Deadline(Deadline::Response | Deadline::Silence)));
         if is_endpoints_fault && self.kind == Kind::Http {
             self.attempt_failed();
+            self.judge_failure(0);
         }
         // A silent tunnel that is closed, and a stream that is asked to come back, are no failures.
         let is_orderly = self.kind.is_stream()
@@ -242,6 +258,7 @@ impl Drop for Context {
             self.services.passive.succeeded(&attempt.endpoint);
         }
         let took = self.started.elapsed();
+        self.judge_end(took);
         let snapshot = &self.held.snapshot;
         let version = self.destination.as_ref().map(|to| to.choice.version);
         snapshot.codes.codes(&snapshot.generation, self.route, version).count(self.thread, self.status);

@@ -147,15 +147,18 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
         .map(|(_, value)| value)
 }
 
-/// The version now, or `None` while no version of the split has a ready endpoint.
+/// The version now, or `None` while no version of the split has a ready endpoint. `withdrawn`: a canary that a
+/// guardrail has stopped; only who forces it gets it.
 pub fn version(
     service: &CompiledService,
     runtime: &ServiceRuntime,
     split: &Split,
     known: &Known,
     thread: Thread,
+    withdrawn: Option<VersionIdx>,
 ) -> Option<Chosen> {
-    let ready = |version: VersionIdx| match runtime.version(version).has_ready() {
+    let is_withdrawn = |version| withdrawn == Some(version) && known.client.force != withdrawn;
+    let ready = |version: VersionIdx| match runtime.version(version).has_ready() && !is_withdrawn(version) {
         true => Ready::Yes,
         false => Ready::No,
     };

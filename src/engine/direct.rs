@@ -111,10 +111,13 @@ impl App {
         let known = decide::known(compiled, runtime, split, &ask)
             .map_err(|_| Answer::error(400, "the forced version does not exist"))?;
         let anyway = || decide::version_anyway(compiled, runtime, split, &known, self.thread);
+        let withdrawn = snapshot.trial(service).filter(|it| it.trial.is_withdrawn()).map(|it| it.canary);
         let is_held = runtime.core.held.load(Ordering::Acquire);
         let chosen = match is_held {
             true => None,
-            false => decide::version(compiled, runtime, split, &known, self.thread)
+            false => decide::version(compiled, runtime, split, &known, self.thread, withdrawn)
+                // Nobody else in this split: the generation that knows better is being published.
+                .or_else(|| decide::version(compiled, runtime, split, &known, self.thread, withdrawn.and(None)))
                 .or_else(|| decide::is_hopeful(runtime, split).then(anyway)),
         };
         let chosen = match chosen {

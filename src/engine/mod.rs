@@ -17,6 +17,7 @@ mod entropy;
 mod failure;
 pub mod headers;
 pub mod held;
+mod judged;
 
 pub mod respond;
 pub mod services;

@@ -11,6 +11,7 @@ use super::schema::{self, JournalError};
 use crate::config::load::Source;
 use crate::control::api::{AuditRecord, GenerationInfo};
 use crate::control::overlay::{Overlay, Weights};
+use crate::control::rollouts::Kept;
 
 /// Name of the journal inside `state_dir`.
 pub const FILE: &str = "switchback.db";
@@ -39,8 +40,8 @@ pub struct Whole {
     pub file: Option<String>,
 }
 
-/// What operators changed, as it stood after the last publish.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What operators and rollouts changed, as it stood after the last publish.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
     pub overlay: Overlay,
     /// By service: the split that was live before the present one.
@@ -48,6 +49,8 @@ pub struct Standing {
     pub whole: Option<Whole>,
     /// Generations from this one on wait for `confirm`; a restart does not bring them back.
     pub unconfirmed: Option<u64>,
+    #[serde(default)]
+    pub rollouts: Kept,
 }
 
 /// Everything that a start needs.

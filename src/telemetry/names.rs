@@ -30,6 +30,12 @@ pub const SPLIT_REALISED_SHARE: &str = "switchback_split_realised_share";
 pub const ENDPOINT_HEALTHY: &str = "switchback_endpoint_healthy";
 /// Histogram, seconds: from trigger to pointer store.
 pub const FLIP_SECONDS: &str = "switchback_flip_seconds";
+/// Gauge: number of the stage that a rollout is in, from 1. `service`.
+pub const ROLLOUT_STAGE: &str = "switchback_rollout_stage";
+/// Counter. `service`, `decision`, `reason`.
+pub const ROLLOUT_DECISIONS_TOTAL: &str = "switchback_rollout_decisions_total";
+/// Counter: requests that failed on a canary and were answered by stable. `service`.
+pub const SHIELDED_TOTAL: &str = "switchback_shielded_total";
 /// Counter. `service`, `reason`: see [`crate::outcome::RetryReason`].
 pub const RETRIES_TOTAL: &str = "switchback_retries_total";
 /// Gauge: exchanges left on a version that lost its place. `service`, `version`, `kind`.

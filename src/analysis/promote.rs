@@ -1,0 +1,105 @@
+//! Evidence that the canary is good, which is more than no evidence that it is bad.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Arm, EProc, Grid, theta0};
+
+/// At most 1 in 20 unacceptable canaries passes a stage.
+const PROVEN_AT: f64 = 20.0;
+
+/// Rejects both "its rate is at least the limit" and "its rate is at least `rho` times stable's". One per stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PromoteGate {
+    slo: f64,
+    rho: f64,
+    absolute: EProc,
+    relative: EProc,
+}
+
+impl PromoteGate {
+    pub fn new(slo: f64, rho: f64) -> PromoteGate {
+        PromoteGate { slo, rho, absolute: EProc::new(Grid::InFavour), relative: EProc::new(Grid::InFavour) }
+    }
+
+    pub fn succeeded(&mut self, arm: Arm, requests: u64) {
+        match arm {
+            // A success is what is bet on, so many of them are a batch of ones.
+            Arm::Canary => self.absolute.batch(requests, requests, 1.0 - self.slo),
+            Arm::Stable => {}
+        }
+    }
+
+    pub fn failed(&mut self, arm: Arm, pi: f64) {
+        if arm == Arm::Canary {
+            self.absolute.update(false, 1.0 - self.slo);
+        }
+        if pi > 0.0 && pi < 1.0 {
+            self.relative.update(arm == Arm::Stable, 1.0 - theta0(pi, self.rho));
+        }
+    }
+
+    pub fn value(&self) -> f64 {
+        (self.absolute.value() + self.relative.value()) / 2.0
+    }
+
+    pub fn proven(&self) -> bool {
+        self.value() >= PROVEN_AT
+    }
+}
+
+/// Rejects "less than the share `quantile` of its requests is inside the time limit".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QuickEnough {
+    quantile: f64,
+    test: EProc,
+}
+
+impl QuickEnough {
+    pub fn new(quantile: f64) -> QuickEnough {
+        QuickEnough { quantile, test: EProc::new(Grid::InFavour) }
+    }
+
+    pub fn batch(&mut self, within: u64, all: u64) {
+        self.test.batch(within, all, self.quantile);
+    }
+
+    pub fn value(&self) -> f64 {
+        self.test.value()
+    }
+
+    pub fn proven(&self) -> bool {
+        self.value() >= PROVEN_AT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_promise_of_one_in_a_thousand_takes_4466_clean_requests() {
+        let mut gate = PromoteGate::new(0.001, 1.5);
+        gate.succeeded(Arm::Canary, 4465);
+        assert!(!gate.proven(), "{}", gate.value());
+        gate.succeeded(Arm::Canary, 1);
+        assert!(gate.proven(), "{}", gate.value());
+    }
+
+    #[test]
+    fn failures_of_the_canary_take_the_proof_away() {
+        let mut gate = PromoteGate::new(0.001, 1.5);
+        gate.succeeded(Arm::Canary, 5_000);
+        (0..5).for_each(|_| gate.failed(Arm::Canary, 0.05));
+        assert!(!gate.proven(), "{}", gate.value());
+    }
+
+    #[test]
+    fn fast_requests_prove_that_it_is_fast_and_slow_ones_do_not() {
+        let mut quick = QuickEnough::new(0.95);
+        quick.batch(1_000, 1_000);
+        assert!(quick.proven());
+        let mut slow = QuickEnough::new(0.95);
+        slow.batch(930, 1_000);
+        assert!(!slow.proven());
+    }
+}

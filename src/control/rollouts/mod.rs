@@ -1,0 +1,168 @@
+//! Rollouts as the writer sees them: which run, what they are shown, and how what they decide is carried out.
+//!
+//! ```text
+//! place.rs  a new configuration: which rollout begins, goes on, or ends
+//! tick.rs   evidence → `rollout::Rollout::decide` → one generation for all that moved
+//! asked.rs  what operators say
+//! show.rs   for `status`
+//! keep.rs   what the journal keeps
+//! ```
+//!
+//! A rollout owns the split of its service through an overlay entry whose author is [`AUTHOR`]. A failure is
+//! judged on the data thread that met it; if that breaks a guardrail the canary is withdrawn there and then
+//! ([`crate::evidence`]), and the generation that says so follows from here.
+
+mod asked;
+mod keep;
+mod place;
+mod show;
+mod tick;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+pub(crate) use asked::cause;
+pub use keep::{Kept, Rejection, Saved};
+
+use super::controller::Controller;
+use crate::config::model::Rollout as Plan;
+use crate::evidence::{Stamped, Trial};
+use crate::rollout::{Judge, Moment, Rollout};
+use crate::routing::table::CompiledService;
+use crate::routing::{Bucket, Share, Split, Table, VersionIdx};
+
+/// Owner of what a rollout puts on top of the file.
+pub(crate) const AUTHOR: &str = "rollout";
+
+/// One service's rollout: the one that runs, or that ended last.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub rollout: Rollout,
+    pub trial: Arc<Trial<Judge>>,
+}
+
+/// All of them, with their clock.
+#[derive(Debug)]
+pub(crate) struct Rollouts {
+    pub by_service: BTreeMap<String, Running>,
+    /// By service and version.
+    pub rejected: BTreeMap<String, BTreeMap<String, Rejection>>,
+    /// Woken by a data thread that has withdrawn a canary.
+    pub tripped: Arc<Notify>,
+    /// The clock: where it stood when this process began, and since when it goes on.
+    pub base: u64,
+    pub since: Instant,
+    pub kept_at: Instant,
+    pub faded_at: Instant,
+}
+
+impl Rollouts {
+    pub fn new() -> Rollouts {
+        let now = Instant::now();
+        Rollouts {
+            by_service: BTreeMap::new(),
+            rejected: BTreeMap::new(),
+            tripped: Arc::new(Notify::new()),
+            base: 0,
+            since: now,
+            kept_at: now,
+            faded_at: now,
+        }
+    }
+
+    pub fn now(&self) -> Moment {
+        Moment(self.base + u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub fn any_runs(&self) -> bool {
+        self.by_service.values().any(|running| running.rollout.is_running())
+    }
+}
+
+/// What a version is, as far as a rejection is concerned.
+pub(crate) fn mark_of(service: &CompiledService, version: &str) -> String {
+    let Some(version) = service.service.versions.get(version) else { return String::new() };
+    let mut parts: Vec<String> = version.endpoints.iter().map(super::status::address).collect();
+    parts.sort();
+    parts.extend(version.revision.clone().map(|revision| format!("revision {revision}")));
+    parts.join(" ")
+}
+
+/// The split of a rollout whose canary has `bp` hundredths of a percent. `None` if a version is gone.
+pub(crate) fn shares_for(service: &CompiledService, rollout: &Rollout, bp: u16) -> Option<Vec<Share>> {
+    let stable = service.version_named(&rollout.stable)?;
+    let canary = service.version_named(&rollout.canary)?;
+    let mut shares = vec![Share::Off; service.versions.len()];
+    let bp = u32::from(bp.min(10_000));
+    if bp < 10_000 {
+        shares[usize::from(stable.0)] = Share::Weight(if bp == 0 { 1 } else { 10_000 - bp });
+    }
+    if bp > 0 {
+        shares[usize::from(canary.0)] = Share::Weight(if bp == 10_000 { 1 } else { bp });
+    }
+    Some(shares)
+}
+
+/// How many buckets of sticky clients a version has.
+fn buckets_of(service: &CompiledService, split: &Split, version: VersionIdx) -> u64 {
+    match service.service.sticky {
+        None => 0,
+        Some(_) => Bucket::all().filter(|bucket| split.of_client(*bucket) == version).count() as u64,
+    }
+}
+
+impl Rollouts {
+    /// What the requests of a generation with these splits are stamped with.
+    pub fn stamps(&self, table: &Table, splits: &[Arc<Split>]) -> Box<[Option<Stamped>]> {
+        if !self.any_runs() {
+            return Box::default();
+        }
+        let stamp = |(service, split): (&CompiledService, &Arc<Split>)| {
+            let running = self.by_service.get(&*service.name).filter(|it| it.rollout.is_running())?;
+            let plan = service.service.rollout.as_ref()?;
+            let stable = service.version_named(&running.rollout.stable)?;
+            let canary = service.version_named(&running.rollout.canary)?;
+            let pi = crate::control::decide::part(split.shares(), canary);
+            Some(Stamped {
+                trial: running.trial.clone(),
+                stable,
+                canary,
+                pi,
+                shield: plan.shield.map(|shield| shield.budget_bp),
+            })
+        };
+        table.services.iter().zip(splits).map(stamp).collect()
+    }
+}
+
+impl Controller {
+    /// A rollout whose split is not what runs any more has been overruled.
+    pub(crate) fn end_overruled(&mut self, now: &crate::control::Snapshot, author: &str) {
+        let table = &now.generation.table;
+        let overruled: Vec<String> = table
+            .services
+            .iter()
+            .enumerate()
+            .filter(|(at, service)| {
+                let running = self.rollouts.by_service.get(&*service.name).filter(|it| it.rollout.is_running());
+                let Some((running, plan)) = running.zip(service.service.rollout.as_ref()) else { return false };
+                let wanted = shares_for(service, &running.rollout, running.rollout.share(plan));
+                wanted.is_none_or(|wanted| now.generation.splits[*at].shares() != wanted)
+            })
+            .map(|(_, service)| service.name.to_string())
+            .collect();
+        for service in overruled {
+            self.rollouts.end(&service, author);
+        }
+    }
+
+    pub(crate) fn plan_of(&self, service: &str) -> Option<Plan> {
+        let live = self.live();
+        let table = &live.generation.table;
+        let at = table.service_named(service)?;
+        table.service(at).service.rollout.clone()
+    }
+}

@@ -1,0 +1,181 @@
+//! A new configuration meets the rollouts: which begins, goes on, or ends.
+
+use std::sync::Arc;
+
+use super::{AUTHOR, Rollouts, Running, mark_of, shares_for};
+use crate::config::model::{Intent, Rollout as Plan};
+use crate::control::controller::Settlement;
+use crate::control::overlay::{self, Asker, Weights};
+use crate::evidence::Trial;
+use crate::rollout::{Judge, Phase, Rollout};
+use crate::routing::table::CompiledService;
+use crate::routing::{Table, VersionIdx};
+
+impl Rollouts {
+    /// Changes what `settled` would make live so that a changed `active` begins a rollout instead. `before`
+    /// is what ran of a service until now.
+    pub fn place(
+        &mut self,
+        table: &Table,
+        before: impl Fn(&str) -> Option<Weights>,
+        settled: &mut Settlement,
+        threads: usize,
+        now_unix: u64,
+    ) {
+        self.by_service.retain(|service, _| table.service_named(service).is_some());
+        for (at, service) in table.services.iter().enumerate() {
+            let (Some(plan), Intent::Active(active)) = (&service.service.rollout, &service.service.intent) else {
+                self.end(&service.name, "file");
+                continue;
+            };
+            let is_ours = settled.overlay.get(&*service.name).is_some_and(|entry| entry.author == AUTHOR);
+            let placed = if is_ours || self.is_whole(&service.name, active) {
+                self.go_on(service, plan, threads, now_unix)
+            } else if settled.overlay.contains_key(&*service.name) {
+                // An operator's split stays; it is not the rollout's.
+                self.end(&service.name, "an operator");
+                None
+            } else {
+                // A service that did not run before flips at once.
+                before(&service.name).and_then(|before| self.turn(service, plan, active, &before, threads, now_unix))
+            };
+            let Some(Placed { bp, cause, note }) = placed else { continue };
+            settled.notes.extend(note);
+            let shares = match self.by_service.get(&*service.name) {
+                Some(running) if running.rollout.is_running() => shares_for(service, &running.rollout, bp),
+                Some(_) | None => None,
+            };
+            let Some(shares) = shares.or_else(|| self.rejected_shares(service, active, &before)) else { continue };
+            let by = Asker { author: AUTHOR, cause: &cause, now_ms: now_unix };
+            match overlay::entry_for(service, &shares, by) {
+                Some(entry) => settled.overlay.insert(service.name.to_string(), entry),
+                None => settled.overlay.remove(&*service.name),
+            };
+            settled.shares[at] = shares;
+        }
+    }
+
+    /// The last stage gives everything to the version that the file names: no overlay says so.
+    fn is_whole(&self, service: &str, active: &str) -> bool {
+        self.by_service.get(service).is_some_and(|running| {
+            running.rollout.is_running() && running.rollout.canary == active && running.rollout.stage.is_some()
+        })
+    }
+
+    /// The rollout that owns the split goes on under the new configuration.
+    fn go_on(&mut self, service: &CompiledService, plan: &Plan, threads: usize, now_unix: u64) -> Option<Placed> {
+        let now = self.now();
+        let name: &str = &service.name;
+        let running = self.by_service.get_mut(name)?;
+        let rollout = &mut running.rollout;
+        let gone = [&rollout.stable, &rollout.canary].into_iter().find(|it| service.version_named(it).is_none());
+        if let Some(gone) = gone {
+            let note = format!("service `{name}`: its rollout ends, because version `{gone}` no longer exists");
+            self.end(name, "file");
+            return Some(Placed { bp: 0, cause: String::new(), note: Some(note) });
+        }
+        let mark = mark_of(service, &rollout.canary);
+        let wants = rollout.is_running() || matches!(rollout.phase, Phase::RolledBack(_));
+        if wants && mark != rollout.mark {
+            let (stable, canary) = (rollout.stable.clone(), rollout.canary.clone());
+            let note = format!("service `{name}`: `{canary}` is another one now: its rollout begins anew");
+            let cause = format!("rollout of {canary} begins anew");
+            let rollout = Rollout::new(stable, canary, mark, now, now_unix);
+            self.insert(name, rollout, plan, threads);
+            return Some(Placed { bp: 0, cause, note: Some(note) });
+        }
+        if !rollout.is_running() {
+            return None;
+        }
+        // The plan may have fewer stages now.
+        if let Some(stage) = rollout.stage {
+            rollout.stage = Some(stage.min(plan.stages.len() - 1));
+        }
+        let cause = format!("rollout of {} goes on", rollout.canary);
+        Some(Placed { bp: rollout.share(plan), cause, note: None })
+    }
+
+    /// The file decides, and may name another version than the one that runs.
+    fn turn(
+        &mut self,
+        service: &CompiledService,
+        plan: &Plan,
+        active: &str,
+        before: &Weights,
+        threads: usize,
+        now_unix: u64,
+    ) -> Option<Placed> {
+        let name: &str = &service.name;
+        let ran = self.by_service.get(name).filter(|running| running.rollout.is_running());
+        let stable = match ran {
+            Some(running) if running.rollout.stable == active => {
+                self.end(name, "file");
+                return None;
+            }
+            Some(running) => running.rollout.stable.clone(),
+            None => {
+                let others = before.iter().filter(|(version, weight)| **weight > 0 && *version != active);
+                others.max_by_key(|(_, weight)| **weight).map(|(version, _)| version.clone())?
+            }
+        };
+        if service.version_named(&stable).is_none() {
+            self.end(name, "file");
+            let note = format!("service `{name}`: `{stable}` no longer exists, so `{active}` gets everything at once");
+            return Some(Placed { bp: 10_000, cause: String::new(), note: Some(note) });
+        }
+        let mark = mark_of(service, active);
+        if let Some(rejection) = self.rejection(name, active, &mark) {
+            let note = format!(
+                "service `{name}`: `{active}` was rejected ({}); `{stable}` stays. To try again: switchback rollout start {name} --again",
+                rejection.why
+            );
+            self.end(name, "file");
+            return Some(Placed { bp: 0, cause: format!("{active} is rejected"), note: Some(note) });
+        }
+        let now = self.now();
+        self.insert(name, Rollout::new(stable, active.into(), mark, now, now_unix), plan, threads);
+        Some(Placed { bp: 0, cause: format!("rollout of {active} begins"), note: None })
+    }
+
+    /// Everything on what ran, because what the file names was rejected.
+    fn rejected_shares(
+        &self,
+        service: &CompiledService,
+        active: &str,
+        before: &impl Fn(&str) -> Option<Weights>,
+    ) -> Option<Vec<crate::routing::Share>> {
+        self.rejection(&service.name, active, &mark_of(service, active))?;
+        let before = before(&service.name)?;
+        let others = before.iter().filter(|(version, weight)| **weight > 0 && *version != active);
+        let (stable, _) = others.max_by_key(|(_, weight)| **weight)?;
+        let stable: VersionIdx = service.version_named(stable)?;
+        let mut shares = vec![crate::routing::Share::Off; service.versions.len()];
+        shares[usize::from(stable.0)] = crate::routing::Share::Weight(1);
+        Some(shares)
+    }
+
+    pub fn rejection(&self, service: &str, version: &str, mark: &str) -> Option<&super::Rejection> {
+        self.rejected.get(service)?.get(version).filter(|rejection| rejection.mark == mark)
+    }
+
+    pub fn insert(&mut self, service: &str, rollout: Rollout, plan: &Plan, threads: usize) {
+        let trial = Arc::new(Trial::new(Judge::new(plan), threads, self.tripped.clone()));
+        self.by_service.insert(service.into(), Running { rollout, trial });
+    }
+
+    /// Somebody else decides now.
+    pub fn end(&mut self, service: &str, by: &str) {
+        let now = self.now();
+        if let Some(running) = self.by_service.get_mut(service).filter(|running| running.rollout.is_running()) {
+            running.rollout.phase = Phase::Superseded { by: by.into() };
+            running.rollout.since = now;
+            running.rollout.since_unix = crate::telemetry::unix_ms();
+        }
+    }
+}
+
+struct Placed {
+    bp: u16,
+    cause: String,
+    note: Option<String>,
+}

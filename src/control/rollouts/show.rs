@@ -1,0 +1,99 @@
+//! A rollout for `status`.
+
+use std::collections::BTreeMap;
+
+use super::Running;
+use crate::config::model::Rollout as Plan;
+use crate::control::api::{RolloutMeters, RolloutStatus};
+use crate::control::controller::Controller;
+use crate::rollout::{Breach, Meters, Moment, Phase, Seen, Waits};
+
+impl Controller {
+    pub(crate) fn rollout_statuses(&self) -> BTreeMap<String, RolloutStatus> {
+        let of = |(service, running): (&String, &Running)| {
+            let plan = self.plan_of(service)?;
+            let status = status(running, &plan, self.seen(service).as_ref(), self.rollouts.now());
+            Some((service.clone(), status))
+        };
+        self.rollouts.by_service.iter().filter_map(of).collect()
+    }
+}
+
+fn status(running: &Running, plan: &Plan, seen: Option<&Seen>, now: Moment) -> RolloutStatus {
+    let rollout = &running.rollout;
+    let (phase, gate) = match &rollout.phase {
+        Phase::Staged => ("staged", None),
+        Phase::Waiting { gate } => ("waiting", Some(gate.clone())),
+        Phase::Paused(_) => ("paused", None),
+        Phase::RolledBack(_) => ("rolled_back", None),
+        Phase::Promoted => ("promoted", None),
+        Phase::Superseded { .. } => ("superseded", None),
+    };
+    let why = match &rollout.phase {
+        Phase::Staged | Phase::Promoted => Vec::new(),
+        Phase::Waiting { gate } => vec![format!("gate {gate} has not said yes")],
+        Phase::Paused(waits) => vec![why_waits(waits)],
+        Phase::RolledBack(breach) => vec![why_breach(breach)],
+        Phase::Superseded { by } => vec![format!("{by} decides now")],
+    };
+    let meters = running.trial.judge(|judge| judge.meters());
+    let restarts = rollout.restarts_within(std::time::Duration::from_secs(u64::MAX / 2_000), now);
+    RolloutStatus {
+        phase: phase.into(),
+        stable: rollout.stable.clone(),
+        canary: rollout.canary.clone(),
+        stage: rollout.stage.map_or(0, |at| at + 1),
+        stages: plan.stages.iter().map(|stage| f64::from(crate::rollout::share_of(stage)) / 1e4).collect(),
+        since: rollout.since_unix,
+        why,
+        gate,
+        missing: seen.map_or(Vec::new(), |seen| rollout.missing(plan, seen, now)),
+        meters: Some(shown(&meters, restarts as u64)),
+    }
+}
+
+fn shown(meters: &Meters, restarts: u64) -> RolloutMeters {
+    RolloutMeters {
+        canary_requests: meters.canary.total,
+        canary_failures: meters.canary.failed,
+        stable_requests: meters.stable.total,
+        stable_failures: meters.stable.failed,
+        errors: meters.errors,
+        errors_limit: crate::rollout::ERRORS_LIMIT,
+        latency: meters.latency,
+        latency_limit: crate::rollout::LATENCY_LIMIT,
+        proof: meters.proof,
+        proof_limit: crate::rollout::PROOF_LIMIT,
+        canary_p50_ms: meters.canary_p50,
+        canary_p95_ms: meters.canary_p95,
+        stable_p50_ms: meters.stable_p50,
+        stable_p95_ms: meters.stable_p95,
+        restarts,
+    }
+}
+
+pub(super) fn why_waits(waits: &Waits) -> String {
+    match waits {
+        Waits::Operator { who, reason: Some(reason) } => format!("{who}: {reason}"),
+        Waits::Operator { who, reason: None } => format!("by {who}"),
+        Waits::Breach(breach) => why_breach(breach),
+        Waits::SharedIncident => "it fails more often than allowed, but stable is no better".into(),
+        Waits::StableBroken(breach) => {
+            format!("{}; but stable has no usable endpoint to go back to", why_breach(breach))
+        }
+        Waits::Latency { ratio: Some(ratio) } => format!("slower than stable for too long ({ratio:.2} x)"),
+        Waits::Latency { ratio: None } => "slower than stable for too long".into(),
+        Waits::Inconclusive => "neither proven good nor bad in the longest time of a stage".into(),
+        Waits::Unknown => "its evidence could not be read back after a restart".into(),
+    }
+}
+
+pub(super) fn why_breach(breach: &Breach) -> String {
+    match breach {
+        Breach::Errors => "it failed more often than allowed and than stable".into(),
+        Breach::Crashes { restarts } => format!("it restarted {restarts} times"),
+        Breach::Unhealthy => "none of its endpoints could be used".into(),
+        Breach::Operator { who, reason: Some(reason) } => format!("{who}: {reason}"),
+        Breach::Operator { who, reason: None } => format!("by {who}"),
+    }
+}

@@ -1,0 +1,290 @@
+//! From evidence to a generation: every rollout is asked what is next, and all that moved goes live at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{AUTHOR, Rejection, mark_of, shares_for};
+use crate::analysis::Arm;
+use crate::config::model::Rollout as Plan;
+use crate::control::controller::{By, Controller, Outcome};
+use crate::control::decide::{Decision as Shares, part};
+use crate::control::event::Trigger;
+use crate::control::publish::Published;
+use crate::evidence::Trial;
+use crate::rollout::{Breach, Decision, Judge, Rollout, Seen, Waits};
+use crate::routing::compile::split_from;
+use crate::routing::table::CompiledService;
+use crate::routing::{Bucket, ServiceIdx, Share};
+use crate::telemetry::{Event, names, unix_ms};
+
+/// How often the journal learns how far the evidence is.
+const KEEP: Duration = Duration::from_secs(1);
+/// How soon old latencies of stable fade to half.
+const FADE: Duration = Duration::from_secs(60);
+
+/// One service's next step, decided but not carried out.
+pub(crate) struct Step {
+    pub service: String,
+    pub decision: Decision,
+    pub cause: String,
+    /// When what caused it happened, on the clock of `Live::nanos`; `None`: now.
+    pub trigger_nanos: Option<u64>,
+}
+
+impl Controller {
+    /// Hands what the histograms saw since the last look to the judges.
+    fn collect(&mut self) {
+        let fades = self.rollouts.faded_at.elapsed() >= FADE;
+        if fades {
+            self.rollouts.faded_at = Instant::now();
+        }
+        for running in self.rollouts.by_service.values().filter(|running| running.rollout.is_running()) {
+            let mut latencies = [Vec::new(), Vec::new()];
+            for (arm, seen) in [Arm::Canary, Arm::Stable].into_iter().zip(&mut latencies) {
+                running.trial.take_latencies(arm, &mut |bucket, count| seen.push((bucket, count)));
+            }
+            running.trial.judge(|judge| {
+                judge.latencies(&latencies[0], &latencies[1]);
+                if fades {
+                    judge.fade();
+                }
+            });
+        }
+    }
+
+    /// Looks at every rollout. Returns the flip, if there was one.
+    pub(crate) fn tick(&mut self) -> Option<Box<Published>> {
+        self.collect();
+        let mut steps = Vec::new();
+        let now = self.rollouts.now();
+        let services: Vec<String> = self.rollouts.by_service.keys().cloned().collect();
+        for service in services {
+            let Some(seen) = self.seen(&service) else { continue };
+            let Some(plan) = self.plan_of(&service) else { continue };
+            let Some(running) = self.rollouts.by_service.get_mut(&service) else { continue };
+            let decision = running.rollout.decide(&plan, &seen, now);
+            if !matches!(decision, Decision::RollBack(_)) && running.trial.is_withdrawn() {
+                // A data thread judged by the failures alone; what is known here speaks against going back.
+                running.trial.reinstate();
+            }
+            if decision == Decision::Stay {
+                continue;
+            }
+            let cause = cause_of(&running.rollout, &decision, &plan, &seen);
+            let trigger_nanos = running.trial.withdrawn_at();
+            steps.push(Step { service, decision, cause, trigger_nanos });
+        }
+        self.with_group(&mut steps);
+        let published = self.carry_out(steps, AUTHOR);
+        if self.rollouts.kept_at.elapsed() >= KEEP {
+            self.rollouts.kept_at = Instant::now();
+            self.stand();
+            self.refresh();
+        }
+        published
+    }
+
+    /// A rollback takes the running rollouts of the same group with it.
+    pub(super) fn with_group(&self, steps: &mut Vec<Step>) {
+        let mut more = Vec::new();
+        for step in steps.iter().filter(|step| matches!(step.decision, Decision::RollBack(_))) {
+            let Some(group) = self.plan_of(&step.service).and_then(|plan| plan.group) else { continue };
+            for (other, running) in &self.rollouts.by_service {
+                let same = self.plan_of(other).and_then(|plan| plan.group).as_ref() == Some(&group);
+                if same && *other != step.service && running.rollout.is_running() {
+                    more.push(Step {
+                        service: other.clone(),
+                        decision: step.decision.clone(),
+                        cause: format!("rollback {other} with {} of group {group}", step.service),
+                        trigger_nanos: step.trigger_nanos,
+                    });
+                }
+            }
+        }
+        for step in more {
+            steps.retain(|known| {
+                known.service != step.service || matches!(known.decision, Decision::RollBack(_))
+            });
+            if !steps.iter().any(|known| known.service == step.service) {
+                steps.push(step);
+            }
+        }
+    }
+
+    /// Everything that is known of both arms of a service's running rollout.
+    pub(crate) fn seen(&self, service: &str) -> Option<Seen> {
+        let live = self.live();
+        let table = &live.generation.table;
+        let at = table.service_named(service)?;
+        let compiled = table.service(at);
+        let running = self.rollouts.by_service.get(service).filter(|running| running.rollout.is_running())?;
+        let runtime = live.runtime.service(at);
+        let endpoints = |version: &str| {
+            compiled.version_named(version).map(|version| &runtime.version(version).endpoints)
+        };
+        let canary = endpoints(&running.rollout.canary)?;
+        let stable = endpoints(&running.rollout.stable)?;
+        let freeze = compiled.service.rollout.as_ref().map(|plan| &plan.freeze);
+        running.trial.judge(|judge| {
+            Some(Seen {
+                verdict: judge.verdict(),
+                latency_holds: judge.latency_holds(),
+                proven: judge.proven(),
+                quick: judge.quick(),
+                meters: judge.meters(),
+                canary_ready: canary.iter().filter(|endpoint| endpoint.is_ready()).count(),
+                canary_endpoints: canary.len(),
+                stable_ready: stable.iter().any(|endpoint| endpoint.is_ready()),
+                frozen: freeze.is_some_and(|freeze| crate::rollout::is_frozen(freeze, unix_ms())),
+            })
+        })
+    }
+
+    /// Steps of several services become one generation. What needs none is only remembered.
+    pub(crate) fn carry_out(&mut self, steps: Vec<Step>, author: &str) -> Option<Box<Published>> {
+        if steps.is_empty() {
+            return None;
+        }
+        let live = self.live();
+        let table = live.generation.table.clone();
+        let now = self.rollouts.now();
+        let mut flips: BTreeMap<ServiceIdx, Shares> = BTreeMap::new();
+        let mut causes = Vec::new();
+        let mut trigger_nanos = None;
+        for step in &steps {
+            let Some(at) = table.service_named(&step.service) else { continue };
+            let service = table.service(at);
+            let Some(plan) = service.service.rollout.as_ref() else { continue };
+            let Some(running) = self.rollouts.by_service.get_mut(&step.service) else { continue };
+            let bp = match &step.decision {
+                Decision::Stay | Decision::Wait { .. } | Decision::Pause(_) | Decision::Promote => None,
+                Decision::Advance { to } => Some(crate::rollout::share_of(&plan.stages[*to])),
+                Decision::RollBack(_) => Some(0),
+            };
+            if let Decision::RollBack(_) = step.decision {
+                // At once, for the data threads; the generation follows.
+                running.trial.withdraw(step.trigger_nanos.unwrap_or_else(|| self.shared.live.nanos()));
+            }
+            running.rollout.apply(&step.decision, now, unix_ms());
+            trigger_nanos = trigger_nanos.max(step.trigger_nanos);
+            causes.push(step.cause.clone());
+            if let Decision::RollBack(breach) = &step.decision {
+                let rejection = Rejection {
+                    mark: mark_of(service, &running.rollout.canary),
+                    why: super::show::why_breach(breach),
+                    at: unix_ms(),
+                };
+                let rejected = self.rollouts.rejected.entry(step.service.clone()).or_default();
+                rejected.insert(running.rollout.canary.clone(), rejection);
+            }
+            if let Some(shares) = bp.and_then(|bp| shares_for(service, &running.rollout, bp)) {
+                if let Decision::Advance { .. } = step.decision {
+                    enter(&running.trial, service, &running.rollout, &shares, self.shared.live.threads());
+                }
+                flips.insert(at, Shares { shares, warnings: Vec::new() });
+            }
+        }
+        let by = By {
+            author: author.into(),
+            cause: causes.join("; "),
+            trigger: Trigger {
+                nanos: trigger_nanos.unwrap_or_else(|| self.shared.live.nanos()),
+                unix_ms: unix_ms(),
+            },
+        };
+        let published = match flips.is_empty() {
+            true => None,
+            false => match self.flip(flips, by.clone()) {
+                Outcome::Flipped(published) => Some(published),
+                Outcome::Unchanged(_) => None,
+            },
+        };
+        for step in &steps {
+            self.announce_step(step, &by.author);
+        }
+        self.stand();
+        self.refresh();
+        published
+    }
+
+    fn announce_step(&self, step: &Step, author: &str) {
+        let decision = match &step.decision {
+            Decision::Stay => return,
+            Decision::Advance { .. } => "advance",
+            Decision::Wait { .. } => "wait",
+            Decision::Pause(_) => "pause",
+            Decision::RollBack(_) => "rollback",
+            Decision::Promote => "promote",
+        };
+        let Some(running) = self.rollouts.by_service.get(&step.service) else { return };
+        let (meters, statuses) = running.trial.judge(|judge: &mut Judge| (judge.meters(), judge.statuses()));
+        let reason = match &step.decision {
+            Decision::RollBack(breach) | Decision::Pause(Waits::Breach(breach) | Waits::StableBroken(breach)) => {
+                breach_name(breach)
+            }
+            Decision::Pause(Waits::SharedIncident) => "shared_incident",
+            Decision::Pause(Waits::Latency { .. }) => "latency",
+            Decision::Pause(Waits::Inconclusive) => "inconclusive",
+            Decision::Pause(Waits::Unknown) => "unknown_state",
+            Decision::Pause(Waits::Operator { .. }) => "operator",
+            Decision::Stay | Decision::Advance { .. } | Decision::Wait { .. } | Decision::Promote => "evidence",
+        };
+        let labels =
+            [("service", step.service.clone()), ("decision", decision.to_string()), ("reason", reason.to_string())];
+        metrics::counter!(names::ROLLOUT_DECISIONS_TOTAL, &labels).increment(1);
+        let stage = running.rollout.stage.map_or(0, |at| at + 1);
+        metrics::gauge!(names::ROLLOUT_STAGE, "service" => step.service.clone()).set(stage as f64);
+        tracing::info!(service = step.service, decision, reason, author, cause = step.cause, "rollout");
+        self.shared.events.emit(Event {
+            kind: "rollout",
+            service: Some(step.service.clone()),
+            version: Some(running.rollout.canary.clone()),
+            message: step.cause.clone(),
+            data: json!({
+                "decision": decision, "reason": reason, "author": author, "stage": stage,
+                "meters": meters, "statuses": statuses,
+            }),
+        });
+    }
+}
+
+/// The judge learns of the stage before its first request.
+fn enter(trial: &Trial<Judge>, service: &CompiledService, rollout: &Rollout, shares: &[Share], threads: usize) {
+    let Some(canary) = service.version_named(&rollout.canary) else { return };
+    let split = split_from(service, shares.to_vec(), threads);
+    let buckets = super::buckets_of(service, &split, canary);
+    let share = part(shares, canary);
+    trial.judge(|judge| judge.enter(share, buckets, |bucket| split.of_client(Bucket(bucket)) == canary));
+}
+
+fn breach_name(breach: &Breach) -> &'static str {
+    match breach {
+        Breach::Errors => "errors",
+        Breach::Crashes { .. } => "crashes",
+        Breach::Unhealthy => "unhealthy",
+        Breach::Operator { .. } => "operator",
+    }
+}
+
+/// One line for the history: what, and on which evidence.
+fn cause_of(rollout: &Rollout, decision: &Decision, plan: &Plan, seen: &Seen) -> String {
+    let canary = &rollout.canary;
+    let meters = &seen.meters;
+    let evidence = format!(
+        "{} of {} requests failed ({} of {} on {}), evidence {:.1}",
+        meters.canary.failed, meters.canary.total, meters.stable.failed, meters.stable.total, rollout.stable, meters.errors
+    );
+    let to_stage = |at: usize| format!("{} %", f64::from(crate::rollout::share_of(&plan.stages[at])) / 100.0);
+    match decision {
+        Decision::Stay => String::new(),
+        Decision::Advance { to } => format!("rollout {canary} to {} (stage {})", to_stage(*to), to + 1),
+        Decision::Wait { gate } => format!("rollout {canary} waits for gate {gate}"),
+        Decision::Pause(waits) => format!("rollout {canary} paused: {}", super::show::why_waits(waits)),
+        Decision::RollBack(Breach::Errors) => format!("rollback {canary}: {evidence}"),
+        Decision::RollBack(breach) => format!("rollback {canary}: {}", super::show::why_breach(breach)),
+        Decision::Promote => format!("rollout {canary} promoted: {evidence}"),
+    }
+}

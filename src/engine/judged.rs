@@ -1,0 +1,98 @@
+//! What a request means for the rollout of its service: evidence for the judge, and a second chance for the
+//! client.
+//!
+//! Each *attempt* is judged, so a retry never hides a failure. Counted are only requests whose version was drawn
+//! by lot: who forced a version, was pinned by a drain, or came to a version because another was not ready
+//! says nothing about the two arms. Failed is: no connection, a broken one, no answer in time, a 5xx. A 4xx, a
+//! client that left, and what this proxy refused by itself are not.
+//!
+//! The *shield*: a canary that fails before the client has seen a byte of the answer is not the client's
+//! concern. If the request may run twice, or was never sent, it is asked of stable; the judge sees the failure
+//! all the same.
+
+use pingora_proxy::Session;
+
+use super::context::Context;
+use crate::analysis::Arm;
+use crate::evidence::Stamped;
+use crate::rollout::Failure;
+use crate::routing::Reason;
+use crate::telemetry::names;
+
+/// How much of a request an endpoint can have seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// There was no connection to send it on.
+    Nothing,
+    Maybe,
+}
+
+impl Context {
+    /// The rollout that this request is evidence for, and for which arm.
+    fn trial(&self) -> Option<(&Stamped, Arm)> {
+        let destination = self.destination.as_ref().filter(|_| !self.shielded)?;
+        let by_lot = match destination.choice.reason {
+            Reason::Sticky | Reason::Weight => true,
+            Reason::Force | Reason::DrainPin | Reason::FallbackUnhealthy | Reason::Panic => false,
+        };
+        let stamped = self.held.snapshot.trial(destination.service).filter(|_| by_lot)?;
+        let version = destination.choice.version;
+        if version == stamped.canary {
+            Some((stamped, Arm::Canary))
+        } else {
+            (version == stamped.stable).then_some((stamped, Arm::Stable))
+        }
+    }
+
+    /// The present attempt failed; `status` is what the endpoint answered, 0 without an answer.
+    pub fn judge_failure(&mut self, status: u16) {
+        if std::mem::replace(&mut self.judged, true) {
+            return;
+        }
+        let Some((stamped, arm)) = self.trial() else { return };
+        let bucket = self.destination.as_ref().and_then(|to| to.choice.bucket).map(|bucket| bucket.0);
+        stamped.trial.failed(Failure { arm, pi: stamped.pi, bucket, status }, self.services.live.nanos());
+    }
+
+    /// The exchange is over; counts it unless it was judged a failure.
+    pub fn judge_end(&mut self, took: std::time::Duration) {
+        if self.judged || self.attempt.is_none() || self.error.is_some() || !(100..500).contains(&self.status) {
+            return;
+        }
+        if let Some((stamped, arm)) = self.trial() {
+            stamped.trial.answered(self.thread, arm, (!self.kind.is_stream()).then_some(took));
+        }
+    }
+
+    /// Sends the request to stable after all, if that may be done. Called after the failure was judged.
+    pub fn shield(&mut self, session: &Session, sent: Sent) -> bool {
+        let method = &session.req_header().method;
+        let may_run_again = sent == Sent::Nothing || method.is_safe();
+        let is_whole = session.response_written().is_none() && !session.as_ref().retry_buffer_truncated();
+        if !may_run_again || !is_whole || self.upgrade.is_some() {
+            return false;
+        }
+        let Some((stamped, Arm::Canary)) = self.trial() else { return false };
+        let stable = stamped.stable;
+        let Some(destination) = &self.destination else { return false };
+        let runtime = self.held.snapshot.runtime.service(destination.service);
+        let allowed = stamped.shield.is_some_and(|budget| {
+            runtime.version(stable).has_ready() && stamped.trial.may_replay(budget)
+        });
+        if !allowed {
+            return false;
+        }
+        self.end_attempt();
+        self.leave_version();
+        if let Some(destination) = &mut self.destination {
+            destination.choice.version = stable;
+        }
+        self.shielded = true;
+        self.tried.clear();
+        self.begin();
+        if let Some(service) = self.compiled_service() {
+            metrics::counter!(names::SHIELDED_TOTAL, "service" => service.name.to_string()).increment(1);
+        }
+        true
+    }
+}

@@ -1,0 +1,27 @@
+//! What requests leave behind for the judge of a rollout, and how a canary is withdrawn the moment it is judged.
+//!
+//! A good answer costs two relaxed adds in the data thread's own cache lines. A failure is judged at once, by
+//! the thread that met it, unless another one is judging: then that one takes it along. A canary that is to be
+//! rolled back is *withdrawn* there and then: from the next request on nobody is routed to it, whatever the
+//! generation says, while the writer publishes the one that says so.
+
+mod trial;
+
+use std::sync::Arc;
+
+pub use trial::Trial;
+
+use crate::rollout::Judge;
+use crate::routing::VersionIdx;
+
+/// A rollout as one generation sees it: what its requests are stamped with, and judged by, however late they end.
+#[derive(Debug, Clone)]
+pub struct Stamped {
+    pub trial: Arc<Trial<Judge>>,
+    pub stable: VersionIdx,
+    pub canary: VersionIdx,
+    /// The canary's share of new requests, 0 to 1.
+    pub pi: f64,
+    /// Most replays in hundredths of a percent of all requests; `None` without shield.
+    pub shield: Option<u16>,
+}

@@ -1,0 +1,272 @@
+//! The counters of one rollout, per data thread, and its judge.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use tokio::sync::Notify;
+
+use crate::analysis::{Arm, MAX_BUCKET, MIN_BUCKET, bucket_of};
+use crate::rollout::{Failure, Judge};
+use crate::routing::Thread;
+
+/// Failures that may wait for whoever judges; more of them at one time say nothing new.
+const WAITING_MAX: usize = 4_096;
+const BUCKETS: usize = (MAX_BUCKET - MIN_BUCKET + 1) as usize;
+/// Replays that are always allowed: a share of nothing is nothing.
+const REPLAYS_FREE: u64 = 10;
+const NEVER: u64 = u64::MAX;
+
+/// What judges; a type of its own in tests.
+pub trait Judging {
+    fn succeeded(&mut self, arm: Arm, requests: u64);
+    /// Says whether the canary is to be rolled back now.
+    fn failed(&mut self, failure: &Failure) -> bool;
+}
+
+impl Judging for Judge {
+    fn succeeded(&mut self, arm: Arm, requests: u64) {
+        Judge::succeeded(self, arm, requests);
+    }
+
+    fn failed(&mut self, failure: &Failure) -> bool {
+        Judge::failed(self, failure)
+    }
+}
+
+/// Only its own thread adds to it.
+struct Line {
+    answered: [AtomicU64; 2],
+    latencies: [Box<[AtomicU32]>; 2],
+}
+
+struct Bench<J> {
+    judge: J,
+    /// Successes that the judge knows of, by thread and arm.
+    told: Vec<[u64; 2]>,
+}
+
+pub struct Trial<J> {
+    lines: Box<[CachePadded<Line>]>,
+    bench: Mutex<Bench<J>>,
+    waiting: Mutex<Vec<(Failure, u64)>>,
+    has_waiting: AtomicBool,
+    /// When the canary was withdrawn, on the clock of `Live::nanos`.
+    withdrawn: AtomicU64,
+    tripped: Arc<Notify>,
+    replays: AtomicU64,
+}
+
+impl<J> fmt::Debug for Trial<J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trial").field("withdrawn", &self.withdrawn).finish_non_exhaustive()
+    }
+}
+
+impl<J: Judging> Trial<J> {
+    /// `tripped` is woken when a data thread has withdrawn the canary.
+    pub fn new(judge: J, threads: usize, tripped: Arc<Notify>) -> Trial<J> {
+        let buckets = || (0..BUCKETS).map(|_| AtomicU32::new(0)).collect();
+        let line = || Line { answered: Default::default(), latencies: [buckets(), buckets()] };
+        Trial {
+            lines: (0..threads).map(|_| CachePadded::new(line())).collect(),
+            bench: Mutex::new(Bench { judge, told: vec![[0; 2]; threads] }),
+            waiting: Mutex::default(),
+            has_waiting: AtomicBool::new(false),
+            withdrawn: AtomicU64::new(NEVER),
+            tripped,
+            replays: AtomicU64::new(0),
+        }
+    }
+
+    /// A good answer. `took`: for exchanges whose length says something (no streams).
+    pub fn answered(&self, thread: Thread, arm: Arm, took: Option<Duration>) {
+        let Some(line) = self.lines.get(usize::from(thread.0)) else { return };
+        let answered = &line.answered[at(arm)];
+        answered.store(answered.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        if let Some(took) = took {
+            let bucket = bucket_of(took.as_secs_f64() * 1e3) - MIN_BUCKET;
+            line.latencies[at(arm)][bucket as usize].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A failure that was seen at `nanos`: judged before this returns, here or by whoever is judging.
+    pub fn failed(&self, failure: Failure, nanos: u64) {
+        {
+            let mut waiting = lock(&self.waiting);
+            if waiting.len() < WAITING_MAX {
+                waiting.push((failure, nanos));
+            }
+            self.has_waiting.store(true, Ordering::SeqCst);
+        }
+        // Whoever holds the bench looks again after letting go of it, so none is left behind.
+        while self.has_waiting.load(Ordering::SeqCst) {
+            let Ok(mut bench) = self.bench.try_lock() else { return };
+            self.settle(&mut bench);
+        }
+    }
+
+    /// For the writer: everything that is known so far, then `act`.
+    pub fn judge<R>(&self, act: impl FnOnce(&mut J) -> R) -> R {
+        let result = {
+            let mut bench = lock(&self.bench);
+            self.settle(&mut bench);
+            act(&mut bench.judge)
+        };
+        while self.has_waiting.load(Ordering::SeqCst) {
+            let Ok(mut bench) = self.bench.try_lock() else { break };
+            self.settle(&mut bench);
+        }
+        result
+    }
+
+    /// Latencies since the last call, as bucket and count.
+    pub fn take_latencies(&self, arm: Arm, into: &mut impl FnMut(i32, u64)) {
+        for bucket in 0..BUCKETS {
+            let cells = self.lines.iter().map(|line| &line.latencies[at(arm)][bucket]);
+            let count: u64 = cells
+                .filter(|cell| cell.load(Ordering::Relaxed) > 0)
+                .map(|cell| u64::from(cell.swap(0, Ordering::Relaxed)))
+                .sum();
+            if count > 0 {
+                into(bucket as i32 + MIN_BUCKET, count);
+            }
+        }
+    }
+
+    pub fn is_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::Acquire) != NEVER
+    }
+
+    pub fn withdrawn_at(&self) -> Option<u64> {
+        Some(self.withdrawn.load(Ordering::Acquire)).filter(|at| *at != NEVER)
+    }
+
+    /// Nobody is routed to the canary from now on. Says whether this call did it.
+    pub fn withdraw(&self, nanos: u64) -> bool {
+        let now = nanos.min(NEVER - 1);
+        self.withdrawn.compare_exchange(NEVER, now, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// The canary is routed to again: it is the writer who decided against the rollback.
+    pub fn reinstate(&self) {
+        self.withdrawn.store(NEVER, Ordering::Release);
+    }
+
+    /// Whether one more request may be replayed on stable, within `budget_bp` hundredths of a percent of all.
+    pub fn may_replay(&self, budget_bp: u16) -> bool {
+        let answered = self.lines.iter().flat_map(|line| &line.answered).map(|count| count.load(Ordering::Relaxed));
+        let allowed = REPLAYS_FREE + answered.sum::<u64>() * u64::from(budget_bp) / 10_000;
+        self.replays.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| (used < allowed).then_some(used + 1)).is_ok()
+    }
+
+    pub fn replays(&self) -> u64 {
+        self.replays.load(Ordering::Relaxed)
+    }
+
+    fn settle(&self, bench: &mut Bench<J>) {
+        self.has_waiting.store(false, Ordering::SeqCst);
+        let failures = std::mem::take(&mut *lock(&self.waiting));
+        // Successes first: none that came before a failure may be missing when it is judged.
+        for (line, told) in self.lines.iter().zip(&mut bench.told) {
+            for arm in [Arm::Stable, Arm::Canary] {
+                let now = line.answered[at(arm)].load(Ordering::Relaxed);
+                bench.judge.succeeded(arm, now - told[at(arm)]);
+                told[at(arm)] = now;
+            }
+        }
+        for (failure, nanos) in failures {
+            if bench.judge.failed(&failure) && self.withdraw(nanos) {
+                self.tripped.notify_one();
+            }
+        }
+    }
+}
+
+fn at(arm: Arm) -> usize {
+    match arm {
+        Arm::Stable => 0,
+        Arm::Canary => 1,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Counting {
+        succeeded: u64,
+        failed: u64,
+        rolls_back_at: u64,
+    }
+
+    impl Judging for Counting {
+        fn succeeded(&mut self, _: Arm, requests: u64) {
+            self.succeeded += requests;
+        }
+
+        fn failed(&mut self, _: &Failure) -> bool {
+            self.failed += 1;
+            self.failed >= self.rolls_back_at
+        }
+    }
+
+    const FAILURE: Failure = Failure { arm: Arm::Canary, pi: 0.05, bucket: None, status: 500 };
+
+    fn trial(rolls_back_at: u64, threads: usize) -> Trial<Counting> {
+        Trial::new(Counting { rolls_back_at, ..Counting::default() }, threads, Arc::default())
+    }
+
+    #[test]
+    fn nothing_is_lost_between_threads() {
+        let trial = trial(u64::MAX, 4);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let trial = &trial;
+                scope.spawn(move || {
+                    for at in 0..2_000 {
+                        trial.answered(Thread(thread), Arm::Stable, Some(Duration::from_millis(3)));
+                        if at % 4 == 0 {
+                            trial.failed(FAILURE, 1);
+                        }
+                    }
+                });
+            }
+        });
+        // Before anybody looks: what was left to whoever judged was judged.
+        assert!(!trial.has_waiting.load(Ordering::SeqCst), "a failure was left behind");
+        assert_eq!(trial.judge(|judge| (judge.succeeded, judge.failed)), (8_000, 2_000));
+        let mut latencies = 0;
+        trial.take_latencies(Arm::Stable, &mut |_, count| latencies += count);
+        assert_eq!(latencies, 8_000);
+        trial.take_latencies(Arm::Stable, &mut |_, count| latencies += count);
+        assert_eq!(latencies, 8_000, "taken once");
+    }
+
+    #[test]
+    fn the_canary_is_withdrawn_once_by_the_failure_that_breaks_the_rule() {
+        let trial = trial(3, 1);
+        for nanos in 1..=5 {
+            assert_eq!(trial.is_withdrawn(), nanos > 3, "{nanos}");
+            trial.failed(FAILURE, nanos);
+        }
+        assert_eq!(trial.withdrawn_at(), Some(3));
+        assert!(!trial.withdraw(9));
+    }
+
+    #[test]
+    fn replays_keep_to_their_share() {
+        let trial = trial(u64::MAX, 1);
+        let replays = |trial: &Trial<Counting>| (0..100).filter(|_| trial.may_replay(2_000)).count();
+        assert_eq!(replays(&trial), 10);
+        (0..100).for_each(|_| trial.answered(Thread(0), Arm::Stable, None));
+        assert_eq!((replays(&trial), trial.replays()), (20, 30));
+    }
+}

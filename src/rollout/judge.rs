@@ -1,0 +1,256 @@
+//! The evidence of one rollout, summed up: both error tests, latency, and the proof that a stage is good.
+//!
+//! Failures come one by one, as they happen; successes as counts; latencies as histogram counts on a tick.
+//! Notes on the statistics are in [`crate::analysis`].
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::seen::Meters;
+use crate::analysis::{
+    Arm, Counts, ErrorJudge, ErrorLimits, LEVELS, LatencyJudge, MARGIN, PromoteGate, QuickEnough, Sketch, Verdict,
+    value_of,
+};
+use crate::config::model::{Rollout as Plan, Then};
+
+/// How many times stable's rate a promoted canary may certainly not have.
+const RATIO_PROVEN: f64 = 1.5;
+/// Statuses and requests that a report names.
+const STATUSES_KEPT: usize = 8;
+
+/// One failed attempt, as it was stamped when it was routed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Failure {
+    pub arm: Arm,
+    /// The canary's share of new requests at that time.
+    pub pi: f64,
+    /// Of a sticky client.
+    pub bucket: Option<u16>,
+    /// What the endpoint answered; 0 if it did not.
+    pub status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judge {
+    errors: ErrorJudge,
+    /// Whether too many errors roll back (or pause); `None`: the rule is off.
+    errors_then: Option<bool>,
+    latency: LatencyJudge,
+    promote: PromoteGate,
+    errors_below: f64,
+    quick: Option<(f64, f64, QuickEnough)>,
+    latency_quantile: f64,
+    share: f64,
+    stage: Counts,
+    canary: Sketch,
+    stable: Sketch,
+    /// Stable's quantiles before the present tick; a latency is compared with what was known before it.
+    thresholds: Option<[f64; 3]>,
+    /// Buckets of sticky clients that have failed: each counts once in the relative test.
+    failed_canary: BTreeSet<u16>,
+    failed_stable: BTreeSet<u16>,
+    canary_buckets: u64,
+    /// Canary failures by status, the first few kinds.
+    statuses: Vec<(u16, u64)>,
+}
+
+/// All buckets of sticky clients.
+const BUCKETS: u64 = crate::routing::Bucket::COUNT as u64;
+
+impl Judge {
+    pub fn new(plan: &Plan) -> Judge {
+        let rule = plan.guardrails.errors;
+        let (slo, rho) = rule.map_or((plan.promote_when.errors_below, 1.25), |rule| (rule.max, rule.ratio));
+        let quick = plan.promote_when.latency.map(|promise| {
+            (promise.quantile, promise.below.as_secs_f64() * 1e3, QuickEnough::new(promise.quantile))
+        });
+        Judge {
+            errors: ErrorJudge::new(ErrorLimits { slo, rho, ..ErrorLimits::default() }),
+            errors_then: rule.map(|rule| rule.then == Then::RollBack),
+            latency: LatencyJudge::new(),
+            promote: PromoteGate::new(plan.promote_when.errors_below, RATIO_PROVEN),
+            errors_below: plan.promote_when.errors_below,
+            quick,
+            latency_quantile: plan.guardrails.latency.map_or(0.95, |rule| rule.quantile),
+            share: 0.0,
+            stage: Counts::default(),
+            canary: Sketch::default(),
+            stable: Sketch::default(),
+            thresholds: None,
+            failed_canary: BTreeSet::new(),
+            failed_stable: BTreeSet::new(),
+            canary_buckets: 0,
+            statuses: Vec::new(),
+        }
+    }
+
+    /// A stage begins: the proof starts anew, what speaks against the canary is kept. `is_canary` says which
+    /// buckets of sticky clients are the canary's now; `canary_buckets` how many, 0 without stickiness.
+    pub fn enter(&mut self, share: f64, canary_buckets: u64, is_canary: impl Fn(u16) -> bool) {
+        self.share = share;
+        self.errors.set_share(share);
+        self.promote = PromoteGate::new(self.errors_below, RATIO_PROVEN);
+        if let Some((quantile, _, quick)) = &mut self.quick {
+            *quick = QuickEnough::new(*quantile);
+        }
+        self.stage = Counts::default();
+        self.canary = Sketch::default();
+        self.stable.halve();
+        self.canary_buckets = canary_buckets;
+        let (canary, stable) =
+            self.failed_canary.iter().chain(&self.failed_stable).partition(|bucket| is_canary(**bucket));
+        (self.failed_canary, self.failed_stable) = (canary, stable);
+    }
+
+    pub fn succeeded(&mut self, arm: Arm, requests: u64) {
+        if requests == 0 {
+            return;
+        }
+        self.errors.succeeded(arm, requests);
+        self.promote.succeeded(arm, requests);
+        match arm {
+            Arm::Canary => self.stage.total += requests,
+            Arm::Stable => {}
+        }
+    }
+
+    /// Says whether the canary is to be rolled back now.
+    pub fn failed(&mut self, failure: &Failure) -> bool {
+        let Failure { arm, pi, bucket, status } = *failure;
+        match bucket.filter(|_| self.canary_buckets > 0 && pi < 1.0) {
+            Some(bucket) => self.failed_for(arm, pi, bucket),
+            None => self.errors.failed(arm, pi),
+        }
+        self.promote.failed(arm, pi);
+        match arm {
+            Arm::Canary => {
+                self.stage.total += 1;
+                self.stage.failed += 1;
+                self.note(status);
+            }
+            Arm::Stable => {}
+        }
+        self.errors_then == Some(true) && self.verdict() == Verdict::RollBack
+    }
+
+    /// One broken client is one failure: the relative test counts each bucket once.
+    fn failed_for(&mut self, arm: Arm, pi: f64, bucket: u16) {
+        let canary_left = self.canary_buckets.saturating_sub(self.failed_canary.len() as u64);
+        let stable_left = (BUCKETS - self.canary_buckets.min(BUCKETS)).saturating_sub(self.failed_stable.len() as u64);
+        let is_known = self.failed_canary.contains(&bucket) || self.failed_stable.contains(&bucket);
+        if is_known {
+            self.errors.failed_again(arm);
+            return;
+        }
+        match canary_left + stable_left {
+            0 => self.errors.failed(arm, pi),
+            _ => self.errors.failed_bucket(arm, canary_left, stable_left),
+        }
+        match arm {
+            Arm::Canary => self.failed_canary.insert(bucket),
+            Arm::Stable => self.failed_stable.insert(bucket),
+        };
+    }
+
+    fn note(&mut self, status: u16) {
+        match self.statuses.iter().position(|(known, _)| *known == status) {
+            Some(at) => self.statuses[at].1 += 1,
+            None if self.statuses.len() < STATUSES_KEPT => self.statuses.push((status, 1)),
+            None => {}
+        }
+    }
+
+    /// What the histograms saw since the last tick: bucket and count, by arm. The thresholds are those that
+    /// were known before.
+    pub fn latencies(&mut self, canary: &[(i32, u64)], stable: &[(i32, u64)]) {
+        if let Some(thresholds) = self.thresholds.filter(|_| self.share > 0.0 && self.share < 1.0) {
+            for (level, threshold) in thresholds.into_iter().enumerate() {
+                let slow = above(canary, threshold * MARGIN);
+                self.latency.batch(level, slow, slow + above(stable, threshold), self.share);
+            }
+        }
+        if let Some((_, limit, quick)) = &mut self.quick {
+            let total: u64 = canary.iter().map(|(_, count)| count).sum();
+            quick.batch(total - above(canary, *limit), total);
+        }
+        for (sketch, seen) in [(&mut self.canary, canary), (&mut self.stable, stable)] {
+            for (bucket, count) in seen {
+                sketch.add_bucket(*bucket, *count);
+            }
+        }
+        let quantiles = LEVELS.map(|(quantile, _)| self.stable.quantile(quantile));
+        if let [Some(p50), Some(p95), Some(p99)] = quantiles {
+            self.thresholds = Some([p50, p95, p99]);
+        }
+    }
+
+    /// About once a minute: what stable did long ago fades.
+    pub fn fade(&mut self) {
+        self.stable.halve();
+    }
+
+    pub fn verdict(&self) -> Verdict {
+        match self.errors_then {
+            Some(_) => self.errors.verdict(),
+            None => Verdict::Continue,
+        }
+    }
+
+    pub fn latency_holds(&self) -> bool {
+        self.latency.is_holding()
+    }
+
+    /// The stage's rate is inside the promise, and no luck explains it.
+    pub fn proven(&self) -> bool {
+        self.promote.proven() && self.within()
+    }
+
+    /// The literal part of the promise: the rate of this stage.
+    pub fn within(&self) -> bool {
+        self.stage.total > 0 && self.stage.rate() < self.errors_below
+    }
+
+    pub fn quick(&self) -> bool {
+        let proven = |(_, _, quick): &(f64, f64, QuickEnough)| quick.proven();
+        self.quick.as_ref().is_none_or(proven) && self.quick_now()
+    }
+
+    /// The literal part: the quantile of this stage.
+    pub fn quick_now(&self) -> bool {
+        let inside =
+            |(quantile, limit, _): &(f64, f64, QuickEnough)| self.canary.quantile(*quantile).is_some_and(|at| at < *limit);
+        self.quick.as_ref().is_none_or(inside)
+    }
+
+    /// Canary failures by status, most frequent first; 0 is no answer.
+    pub fn statuses(&self) -> Vec<(u16, u64)> {
+        let mut statuses = self.statuses.clone();
+        statuses.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        statuses
+    }
+
+    pub fn meters(&self) -> Meters {
+        let errors = self.errors.meters();
+        let ratio = self.canary.quantile(self.latency_quantile).zip(self.stable.quantile(self.latency_quantile));
+        Meters {
+            canary: errors.canary,
+            stable: errors.stable,
+            stage: self.stage,
+            errors: errors.e_bake.unwrap_or(errors.e_abs.min(errors.e_rel)),
+            latency: self.latency.value(),
+            proof: self.promote.value(),
+            quick: self.quick.as_ref().map(|(_, _, quick)| quick.value()),
+            canary_p50: self.canary.quantile(0.5),
+            canary_p95: self.canary.quantile(0.95),
+            stable_p50: self.stable.quantile(0.5),
+            stable_p95: self.stable.quantile(0.95),
+            latency_ratio: ratio.map(|(canary, stable)| canary / stable),
+            promised_ms: self.quick.as_ref().and_then(|(quantile, _, _)| self.canary.quantile(*quantile)),
+        }
+    }
+}
+
+fn above(seen: &[(i32, u64)], threshold: f64) -> u64 {
+    seen.iter().filter(|(bucket, _)| value_of(*bucket) > threshold).map(|(_, count)| count).sum()
+}
