@@ -13,6 +13,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("routing", &["config"]),
     ("wire", &[]),
+    ("analysis", &[]),
+    ("rollout", &["analysis", "config", "routing"]),
+    // Counters and the judge of a rollout, for the engine.
+    ("evidence", &["analysis", "rollout", "routing"]),
     // Counters per data thread: `routing::Thread` is their index.
     ("outcome", &["routing", "config"]),
     // Leases and connections by version; `Thread` as above.
@@ -20,9 +24,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("endpoints", &["routing", "config", "outcome", "sessions", "telemetry", "control", "wire"]),
     ("telemetry", &["routing", "config", "outcome", "sessions", "endpoints", "control"]),
     ("journal", &["config", "routing", "control", "telemetry"]),
-    ("control", &["config", "routing", "endpoints", "sessions", "outcome", "telemetry", "journal"]),
+    ("control", &["analysis", "rollout", "evidence", "config", "routing", "endpoints", "sessions", "outcome", "telemetry", "journal"]),
     ("net", &["config", "routing", "sessions", "outcome", "telemetry", "control", "wire", "engine", "endpoints"]),
-    ("engine", &["config", "routing", "sessions", "outcome", "telemetry", "control", "wire", "net", "endpoints"]),
+    ("engine", &["analysis", "rollout", "evidence", "config", "routing", "sessions", "outcome", "telemetry", "control", "wire", "net", "endpoints"]),
     ("admin", &["config", "routing", "control", "sessions", "telemetry", "outcome", "endpoints"]),
     (
         "worker",
@@ -55,7 +59,7 @@ const EXCEPTIONS: &[(&str, &str, &[&str], &str)] = &[
 ];
 
 /// Parts that decide and do nothing: no clock, no input or output, no runtime, no engine.
-const PURE: &[&str] = &["routing", "config/check", "control/decide", "control/overlay", "wire"];
+const PURE: &[&str] = &["analysis", "rollout", "routing", "config/check", "control/decide", "control/overlay", "wire"];
 
 const FORBIDDEN_IN_PURE: &[&str] = &[
     "tokio",

@@ -11,9 +11,9 @@ use super::body::{self, Response};
 use super::problem::Problem;
 use super::query::Query;
 use super::read::{config_name, config_text};
-use super::route::ChangeCall;
+use super::route::{ChangeCall, RolloutVerb};
 use super::units::parse_duration;
-use crate::control::api::{AuditRecord, Author, Change, Receipt};
+use crate::control::api::{AuditRecord, Author, Change, Receipt, RolloutAction};
 use crate::telemetry::unix_ms;
 
 /// Who calls, and from where.
@@ -50,6 +50,29 @@ struct SwitchBody {
 #[serde(deny_unknown_fields)]
 struct RollbackBody {
     reason: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct StartBody {
+    to: Option<String>,
+    #[serde(default)]
+    again: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct ApproveBody {
+    gate: Option<String>,
+    by: Option<String>,
+    comment: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventBody {
+    version: String,
+    kind: String,
 }
 
 #[derive(Deserialize)]
@@ -148,7 +171,45 @@ pub fn parse(call: &ChangeCall, query: &mut Query, headers: &HeaderMap, bytes: &
         ChangeCall::Clear { service } => {
             json::<NoBody>(headers, bytes, "{}").map(|_| Change::Clear { service: service.clone() })
         }
+        ChangeCall::Rollout { service, verb } => {
+            let action = rollout_action(*verb, headers, bytes)?;
+            Ok(Change::Rollout { service: service.clone(), action })
+        }
+        ChangeCall::Events { service } => {
+            let body: EventBody = needed(headers, bytes, r#"{"version":"v2","kind":"restart"}"#)?;
+            Ok(Change::Report { service: service.clone(), version: body.version, kind: one_line(&body.kind) })
+        }
     }
+}
+
+fn rollout_action(verb: RolloutVerb, headers: &HeaderMap, bytes: &[u8]) -> Result<RolloutAction, Problem> {
+    let line = |text: Option<String>| text.map(|text| one_line(&text));
+    Ok(match verb {
+        RolloutVerb::Start => {
+            let body: StartBody = json(headers, bytes, r#"{"to":"v2","again":true}"#)?;
+            RolloutAction::Start { to: body.to, again: body.again }
+        }
+        RolloutVerb::Promote => {
+            json::<NoBody>(headers, bytes, "{}")?;
+            RolloutAction::Promote
+        }
+        RolloutVerb::Pause => {
+            let body: RollbackBody = json(headers, bytes, r#"{"reason":"lunch"}"#)?;
+            RolloutAction::Pause { reason: line(body.reason) }
+        }
+        RolloutVerb::Resume => {
+            json::<NoBody>(headers, bytes, "{}")?;
+            RolloutAction::Resume
+        }
+        RolloutVerb::Abort => {
+            let body: RollbackBody = json(headers, bytes, r#"{"reason":"complaints"}"#)?;
+            RolloutAction::Abort { reason: line(body.reason) }
+        }
+        RolloutVerb::Approve => {
+            let body: ApproveBody = json(headers, bytes, r#"{"gate":"sre","by":"ada","comment":"looks good"}"#)?;
+            RolloutAction::Approve { gate: line(body.gate), by: line(body.by), comment: line(body.comment) }
+        }
+    })
 }
 
 /// A body that may be left out.
@@ -245,7 +306,7 @@ pub fn describe(change: &Change) -> String {
         Change::Revert { generation } => format!("revert {generation}"),
         Change::Confirm { generation: Some(generation) } => format!("confirm {generation}"),
         Change::Confirm { generation: None } => "confirm".into(),
-        Change::Rollout { service, .. } => format!("rollout {service}"),
+        Change::Rollout { service, action } => crate::control::rollouts::cause(service, action),
         Change::Report { service, version, kind } => format!("report {service} {version} {kind}"),
     }
 }

@@ -57,6 +57,24 @@ pub enum ChangeCall {
     Clear {
         service: String,
     },
+    Rollout {
+        service: String,
+        verb: RolloutVerb,
+    },
+    /// Evidence from outside.
+    Events {
+        service: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RolloutVerb {
+    Start,
+    Promote,
+    Pause,
+    Resume,
+    Abort,
+    Approve,
 }
 
 impl Call {
@@ -121,8 +139,22 @@ fn by_path(path: &str) -> Option<Call> {
                 "hold" => ChangeCall::Hold { service },
                 "release" => ChangeCall::Release { service },
                 "clear" => ChangeCall::Clear { service },
+                "events" => ChangeCall::Events { service },
                 _ => return None,
             }
+        }
+        ["api", "v1", "services", service, "rollout", verb] => {
+            let service = decode(service, false).ok().filter(|service| !service.is_empty())?;
+            let verb = match verb {
+                "start" => RolloutVerb::Start,
+                "promote" => RolloutVerb::Promote,
+                "pause" => RolloutVerb::Pause,
+                "resume" => RolloutVerb::Resume,
+                "abort" => RolloutVerb::Abort,
+                "approve" => RolloutVerb::Approve,
+                _ => return None,
+            };
+            ChangeCall::Rollout { service, verb }
         }
         _ => return None,
     };
@@ -167,6 +199,12 @@ mod tests {
             (Method::POST, "/api/v1/services/shop/hold", Call::Change(ChangeCall::Hold { service: shop() })),
             (Method::POST, "/api/v1/services/shop/release", Call::Change(ChangeCall::Release { service: shop() })),
             (Method::POST, "/api/v1/services/shop/clear", Call::Change(ChangeCall::Clear { service: shop() })),
+            (
+                Method::POST,
+                "/api/v1/services/shop/rollout/abort",
+                Call::Change(ChangeCall::Rollout { service: shop(), verb: RolloutVerb::Abort }),
+            ),
+            (Method::POST, "/api/v1/services/shop/events", Call::Change(ChangeCall::Events { service: shop() })),
             (Method::GET, "/api/v1/explain", Call::Read(Read::Explain)),
             (Method::GET, "/api/v1/events", Call::Read(Read::Events)),
             (Method::GET, "/api/v1/audit", Call::Read(Read::Audit)),
@@ -189,6 +227,8 @@ mod tests {
             "/api/v1/services/shop",
             "/api/v1/services//switch",
             "/api/v1/services/shop/explode",
+            "/api/v1/services/shop/rollout",
+            "/api/v1/services/shop/rollout/explode",
             "/api/v1/services/%ff/switch",
             "/api/v1/generations/x/revert",
             "/api/v1/generations/-1/revert",

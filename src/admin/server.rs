@@ -375,7 +375,7 @@ async fn understand(
         ChangeCall::Reload | ChangeCall::Confirm | ChangeCall::Revert { .. } => small(incoming).await?,
         ChangeCall::Switch { .. } | ChangeCall::Weights { .. } | ChangeCall::Rollback { .. } => small(incoming).await?,
         ChangeCall::Drain { .. } | ChangeCall::Hold { .. } | ChangeCall::Release { .. } => small(incoming).await?,
-        ChangeCall::Clear { .. } => small(incoming).await?,
+        ChangeCall::Clear { .. } | ChangeCall::Rollout { .. } | ChangeCall::Events { .. } => small(incoming).await?,
     };
     let change = change::parse(call, &mut query, &head.headers, &bytes)?;
     query.finish().map_err(Problem::bad_request)?;

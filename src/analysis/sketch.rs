@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Buckets of 1 µs and of 10 000 s, in milliseconds; what is outside is counted at the end.
 pub const MIN_BUCKET: i32 = -173;
-pub const MAX_BUCKET: i32 = 403;
+pub const MAX_BUCKET: i32 = 404;
 
 /// ln(1.02 / 0.98).
 const LOG_GAMMA: f64 = 0.040_005_334_613_699_25;

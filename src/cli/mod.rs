@@ -25,6 +25,7 @@ mod output;
 mod plan;
 mod render;
 mod rollback;
+mod rollout;
 mod run;
 mod status;
 mod switch;
@@ -64,6 +65,9 @@ enum Command {
     Plan(plan::Args),
     /// Show what is live
     Status(status::Args),
+    /// What a rollout is to do: start, promote, pause, resume, abort, approve
+    #[command(subcommand)]
+    Rollout(rollout::Command),
     /// Show how a request would be routed, and why, without sending it
     Explain(explain::Args),
     /// Send all traffic of a service to one version; several services flip at once
@@ -131,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Config(ConfigCommand::Effective(args)) => output::block_on(effective::run(args)),
         Command::Plan(args) => output::block_on(plan::run(args)),
         Command::Status(args) => output::block_on(status::run(args)),
+        Command::Rollout(command) => output::block_on(rollout::run(command)),
         Command::Explain(args) => output::block_on(explain::run(args)),
         Command::Switch(args) => output::block_on(switch::run(args)),
         Command::Rollback(args) => output::block_on(rollback::run(args)),
@@ -175,6 +180,13 @@ mod tests {
             "rollback shop --reason 5xx",
             "weights shop v1=90 v2=10",
             "drain shop v1 --wait --timeout 5m",
+            "rollout start shop v2 --again",
+            "rollout promote shop",
+            "rollout pause shop --reason lunch",
+            "rollout resume shop --json",
+            "rollout abort shop",
+            "rollout approve shop --gate sre --by ada --comment fine",
+            "rollout event shop v2 restart",
             "hold shop",
             "release shop --json",
             "clear shop",

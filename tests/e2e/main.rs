@@ -36,6 +36,7 @@ mod i9_state_survives;
 mod listeners;
 mod plan_explain;
 mod reload_zd5;
+mod rollout;
 mod self_test;
 mod shutdown;
 mod smuggling;

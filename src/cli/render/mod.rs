@@ -4,6 +4,7 @@ mod change;
 mod lists;
 #[cfg(test)]
 pub mod samples;
+mod rollout;
 mod status;
 
 use std::collections::BTreeMap;

@@ -88,6 +88,9 @@ fn one_service(out: &mut String, service: &ServiceStatus, now: u64, colour: bool
     let header =
         ["version", "state", "weight", "target", "requests", "clients", "in flight", "healthy", "answered", "errors"];
     out.push_str(&table(&header, service.versions.iter().map(row).collect(), colour));
+    if let Some(rollout) = &service.rollout {
+        super::rollout::lines(out, rollout, now, colour);
+    }
     let troubled = |version: &VersionStatus| {
         let name = version.name.clone();
         version.endpoints.clone().into_iter().filter(is_troubled).map(move |endpoint| (name.clone(), endpoint))

@@ -261,7 +261,7 @@ fn damaged() -> impl Strategy<Value = String> {
     ];
     let edit = (0.0..1.0_f64, 0..30_usize, piece);
     proptest::collection::vec(edit, 1..4).prop_map(|edits| {
-        let mut text: Vec<char> = include_str!("../../../config/full.yaml").chars().collect();
+        let mut text: Vec<char> = include_str!("every_key.yaml").chars().collect();
         for (at, len, piece) in edits {
             let start = (text.len() as f64 * at) as usize;
             let end = (start + len).min(text.len());

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::load::{parse as parse_sources, read};
+use super::super::load::{Loaded, Source, parse_with, read};
 use super::super::model::rollout::{
     Channel, CrashesRule, CustomEvent, ErrorsRule, Freeze, Guardrails, HookPoint, LatencyRule, NoticeKind, Proof,
     Rollout, Shield, Stage, StageTraffic, Strategy, Then, Weekday,
@@ -461,4 +461,8 @@ fn the_canary_example_is_the_story_of_the_readme() {
     assert_eq!(it.stages[4].approve.as_deref(), Some("sre"));
     assert_eq!(it.promote_when.latency.unwrap().below, Duration::from_millis(10));
     assert!(it.shield.is_some());
+}
+
+fn parse_sources(sources: Vec<Source>) -> Result<Loaded, Problems> {
+    parse_with(sources, &|_| None)
 }

@@ -12,7 +12,7 @@ use crate::rollout::{Command, Decision, Rollout};
 use crate::telemetry::unix_ms;
 
 /// How the history will call what an operator says about a rollout.
-pub(crate) fn cause(service: &str, action: &RolloutAction) -> String {
+pub fn cause(service: &str, action: &RolloutAction) -> String {
     let because = |reason: &Option<String>| reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
     match action {
         RolloutAction::Start { to: Some(to), again: _ } => format!("rollout start {service} {to}"),

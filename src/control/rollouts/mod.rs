@@ -24,7 +24,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub(crate) use asked::cause;
+pub use asked::cause;
 pub use keep::{Kept, Rejection, Saved};
 
 use super::controller::Controller;
