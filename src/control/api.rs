@@ -78,16 +78,27 @@ pub enum Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RolloutAction {
     /// Begin a rollout to `to` (default: the file's `active`). `again`: although it was rejected.
-    Start { to: Option<String>, again: bool },
+    Start {
+        to: Option<String>,
+        again: bool,
+    },
     /// The next stage now, whatever the evidence says; in the last one, the end.
     Promote,
     /// Stay where it is until `Resume`. Rollback stays armed.
-    Pause { reason: Option<String> },
+    Pause {
+        reason: Option<String>,
+    },
     Resume,
     /// Back to stable at once; the canary counts as rejected.
-    Abort { reason: Option<String> },
+    Abort {
+        reason: Option<String>,
+    },
     /// Says yes at the gate that the rollout waits at.
-    Approve { gate: Option<String>, by: Option<String>, comment: Option<String> },
+    Approve {
+        gate: Option<String>,
+        by: Option<String>,
+        comment: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]

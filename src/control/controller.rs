@@ -525,7 +525,8 @@ impl Controller {
         for (service, weights) in &moved.from {
             // The way back from any stage is stable, not the stage before.
             let stable = self.rollouts.by_service.get(service).filter(|_| by_rollout);
-            let weights = stable.map_or(weights.clone(), |running| Weights::from([(running.rollout.stable.clone(), 1)]));
+            let weights =
+                stable.map_or(weights.clone(), |running| Weights::from([(running.rollout.stable.clone(), 1)]));
             let back = WayBack { weights, split: None, undoes_rollback: is_rollback };
             self.ways_back.insert(service.clone(), back);
         }

@@ -76,9 +76,9 @@ impl Context {
         let stable = stamped.stable;
         let Some(destination) = &self.destination else { return false };
         let runtime = self.held.snapshot.runtime.service(destination.service);
-        let allowed = stamped.shield.is_some_and(|budget| {
-            runtime.version(stable).has_ready() && stamped.trial.may_replay(budget)
-        });
+        let allowed = stamped
+            .shield
+            .is_some_and(|budget| runtime.version(stable).has_ready() && stamped.trial.may_replay(budget));
         if !allowed {
             return false;
         }

@@ -159,7 +159,9 @@ impl<J: Judging> Trial<J> {
     pub fn may_replay(&self, budget_bp: u16) -> bool {
         let answered = self.lines.iter().flat_map(|line| &line.answered).map(|count| count.load(Ordering::Relaxed));
         let allowed = REPLAYS_FREE + answered.sum::<u64>() * u64::from(budget_bp) / 10_000;
-        self.replays.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| (used < allowed).then_some(used + 1)).is_ok()
+        self.replays
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| (used < allowed).then_some(used + 1))
+            .is_ok()
     }
 
     pub fn replays(&self) -> u64 {

@@ -62,9 +62,10 @@ impl Judge {
     pub fn new(plan: &Plan) -> Judge {
         let rule = plan.guardrails.errors;
         let (slo, rho) = rule.map_or((plan.promote_when.errors_below, 1.25), |rule| (rule.max, rule.ratio));
-        let quick = plan.promote_when.latency.map(|promise| {
-            (promise.quantile, promise.below.as_secs_f64() * 1e3, QuickEnough::new(promise.quantile))
-        });
+        let quick = plan
+            .promote_when
+            .latency
+            .map(|promise| (promise.quantile, promise.below.as_secs_f64() * 1e3, QuickEnough::new(promise.quantile)));
         Judge {
             errors: ErrorJudge::new(ErrorLimits { slo, rho, ..ErrorLimits::default() }),
             errors_then: rule.map(|rule| rule.then == Then::RollBack),
@@ -218,8 +219,9 @@ impl Judge {
 
     /// The literal part: the quantile of this stage.
     pub fn quick_now(&self) -> bool {
-        let inside =
-            |(quantile, limit, _): &(f64, f64, QuickEnough)| self.canary.quantile(*quantile).is_some_and(|at| at < *limit);
+        let inside = |(quantile, limit, _): &(f64, f64, QuickEnough)| {
+            self.canary.quantile(*quantile).is_some_and(|at| at < *limit)
+        };
         self.quick.as_ref().is_none_or(inside)
     }
 

@@ -40,7 +40,10 @@ pub enum Breach {
 /// Why a rollout does not move.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Waits {
-    Operator { who: String, reason: Option<String> },
+    Operator {
+        who: String,
+        reason: Option<String>,
+    },
     /// A guardrail whose `then` is pause.
     Breach(Breach),
     /// Failing, but stable is no better.
@@ -48,7 +51,9 @@ pub enum Waits {
     /// The canary is to be rolled back, but stable has no usable endpoint.
     StableBroken(Breach),
     /// Slower than stable for too long.
-    Latency { ratio: Option<f64> },
+    Latency {
+        ratio: Option<f64>,
+    },
     /// Neither proven good nor bad in the longest time of a stage.
     Inconclusive,
     /// What was known of it could not be read after a restart.
@@ -60,12 +65,16 @@ pub enum Phase {
     /// The stage runs.
     Staged,
     /// The gate of the next stage must say yes; traffic stays as it is.
-    Waiting { gate: String },
+    Waiting {
+        gate: String,
+    },
     Paused(Waits),
     RolledBack(Breach),
     Promoted,
     /// The operator or the file took the split over.
-    Superseded { by: String },
+    Superseded {
+        by: String,
+    },
 }
 
 /// One rollout, from its start to its end and beyond: the end is remembered until the next begins.
@@ -97,8 +106,12 @@ pub struct Rollout {
 pub enum Decision {
     Stay,
     /// The canary gets the share of this stage.
-    Advance { to: usize },
-    Wait { gate: String },
+    Advance {
+        to: usize,
+    },
+    Wait {
+        gate: String,
+    },
     Pause(Waits),
     /// Everything to stable, now.
     RollBack(Breach),
@@ -273,10 +286,7 @@ impl Rollout {
         }
         match plan.promote_when.proof {
             Proof::Evidence if !seen.proven => {
-                missing.push(format!(
-                    "proof that errors are below {} %",
-                    plan.promote_when.errors_below * 100.0
-                ));
+                missing.push(format!("proof that errors are below {} %", plan.promote_when.errors_below * 100.0));
             }
             Proof::Evidence | Proof::Time => {}
         }
@@ -385,7 +395,9 @@ fn hold_reason(seen: &Seen) -> Option<&'static str> {
     match seen.verdict {
         Verdict::RollBack => Some("an end of its errors"),
         Verdict::Hold(HoldReason::Pending) => Some("an end of the doubt: it may fail more often than stable"),
-        Verdict::Hold(HoldReason::Absolute) => Some("an end of the incident: too many failures, but stable is no better"),
+        Verdict::Hold(HoldReason::Absolute) => {
+            Some("an end of the incident: too many failures, but stable is no better")
+        }
         Verdict::Hold(HoldReason::Relative) => Some("an end of the doubt: worse than stable, though inside the limit"),
         Verdict::Continue if seen.latency_holds => Some("an end of its slowness"),
         Verdict::Continue => None,

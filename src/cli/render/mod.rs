@@ -2,9 +2,9 @@
 
 mod change;
 mod lists;
+mod rollout;
 #[cfg(test)]
 pub mod samples;
-mod rollout;
 mod status;
 
 use std::collections::BTreeMap;

@@ -102,6 +102,16 @@ mod tests {
         };
         let mut out = String::new();
         lines(&mut out, &rollout, 61_000, false);
-        insta::assert_snapshot!(out, @"");
+        let expected = [
+            "  rollout v1 -> v2  staged, 1m 0s ago",
+            "    stages    5 % - [25 %] - 100 %",
+            "    v2        250 requests, 1 failed, p50 3.0 ms, p95 -",
+            "    v1        750 requests, 0 failed, p50 2.9 ms, p95 8.0 ms",
+            "    errors    [######......] 14.20 of 200",
+            "    latency   [............] 0.80 of 100",
+            "    proof     [############] 20.00 of 20",
+            "    missing   30 s of the stage's hold",
+        ];
+        assert_eq!(out.lines().collect::<Vec<_>>(), expected);
     }
 }

@@ -87,7 +87,8 @@ fn every_example_passes() {
 
 #[test]
 fn one_text_names_every_key() {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/tests/every_key.yaml")).unwrap();
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/tests/every_key.yaml")).unwrap();
     let mut missing = Vec::new();
     let mut keys = Vec::new();
     keys_of(&super::schema::schema(), &mut keys);

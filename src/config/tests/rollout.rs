@@ -10,6 +10,7 @@ use super::super::model::rollout::{
     Rollout, Shield, Stage, StageTraffic, Strategy, Then, Weekday,
 };
 use super::super::model::{Config, ValueMatch};
+use super::super::problem::Problems;
 use super::super::render::to_yaml;
 use super::{errors, good, parse, source, without_places};
 

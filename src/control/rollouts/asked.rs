@@ -65,12 +65,8 @@ impl Controller {
             self.stand();
             return Ok(self.unchanged(&by, "done"));
         }
-        let step = Step {
-            service: service.into(),
-            decision,
-            cause: by.cause.clone(),
-            trigger_nanos: Some(by.trigger.nanos),
-        };
+        let step =
+            Step { service: service.into(), decision, cause: by.cause.clone(), trigger_nanos: Some(by.trigger.nanos) };
         let mut steps = vec![step];
         self.with_group(&mut steps);
         match self.carry_out(steps, AUTHOR) {

@@ -105,9 +105,7 @@ impl Controller {
             }
         }
         for step in more {
-            steps.retain(|known| {
-                known.service != step.service || matches!(known.decision, Decision::RollBack(_))
-            });
+            steps.retain(|known| known.service != step.service || matches!(known.decision, Decision::RollBack(_)));
             if !steps.iter().any(|known| known.service == step.service) {
                 steps.push(step);
             }
@@ -122,9 +120,8 @@ impl Controller {
         let compiled = table.service(at);
         let running = self.rollouts.by_service.get(service).filter(|running| running.rollout.is_running())?;
         let runtime = live.runtime.service(at);
-        let endpoints = |version: &str| {
-            compiled.version_named(version).map(|version| &runtime.version(version).endpoints)
-        };
+        let endpoints =
+            |version: &str| compiled.version_named(version).map(|version| &runtime.version(version).endpoints);
         let canary = endpoints(&running.rollout.canary)?;
         let stable = endpoints(&running.rollout.stable)?;
         let freeze = compiled.service.rollout.as_ref().map(|plan| &plan.freeze);
@@ -190,10 +187,7 @@ impl Controller {
         let by = By {
             author: author.into(),
             cause: causes.join("; "),
-            trigger: Trigger {
-                nanos: trigger_nanos.unwrap_or_else(|| self.shared.live.nanos()),
-                unix_ms: unix_ms(),
-            },
+            trigger: Trigger { nanos: trigger_nanos.unwrap_or_else(|| self.shared.live.nanos()), unix_ms: unix_ms() },
         };
         let published = match flips.is_empty() {
             true => None,
@@ -275,7 +269,12 @@ fn cause_of(rollout: &Rollout, decision: &Decision, plan: &Plan, seen: &Seen) ->
     let meters = &seen.meters;
     let evidence = format!(
         "{} of {} requests failed ({} of {} on {}), evidence {:.1}",
-        meters.canary.failed, meters.canary.total, meters.stable.failed, meters.stable.total, rollout.stable, meters.errors
+        meters.canary.failed,
+        meters.canary.total,
+        meters.stable.failed,
+        meters.stable.total,
+        rollout.stable,
+        meters.errors
     );
     let to_stage = |at: usize| format!("{} %", f64::from(crate::rollout::share_of(&plan.stages[at])) / 100.0);
     match decision {
