@@ -37,7 +37,12 @@ impl LatencyJudge {
     }
 
     pub fn value(&self) -> f64 {
-        self.levels.iter().zip(LEVELS).map(|(level, (_, weight))| weight * level.value()).sum()
+        self.values().into_iter().zip(LEVELS).map(|(value, (_, weight))| weight * value).sum()
+    }
+
+    /// By level.
+    pub fn values(&self) -> [f64; 3] {
+        std::array::from_fn(|at| self.levels[at].value())
     }
 
     pub fn is_holding(&self) -> bool {

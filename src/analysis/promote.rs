@@ -39,7 +39,13 @@ impl PromoteGate {
     }
 
     pub fn value(&self) -> f64 {
-        (self.absolute.value() + self.relative.value()) / 2.0
+        let (absolute, relative) = self.values();
+        (absolute + relative) / 2.0
+    }
+
+    /// Of both tests: inside the limit, and no worse than stable.
+    pub fn values(&self) -> (f64, f64) {
+        (self.absolute.value(), self.relative.value())
     }
 
     pub fn proven(&self) -> bool {

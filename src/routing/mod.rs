@@ -23,6 +23,7 @@ pub use bucket::Bucket;
 pub use choose::{Choice, Client, Ready, Reason, choose, choose_anyway};
 pub use diff::Difference;
 pub use generation::{Generation, Stamp};
+pub use order::is_first;
 pub use split::{Share, Split, Thread};
 pub use sticky::{ClientKey, StickyCookie};
 pub use table::{RouteIdx, ServiceIdx, Table, VersionIdx};

@@ -24,7 +24,7 @@ const DRAWS: u64 = 4;
 
 /// Whether request `turn` (from 0) goes to the version of weight `weight` out of `whole`, the rest going to
 /// one other version. `whole` at most 2^31.
-pub(super) fn is_first(turn: u64, weight: u64, whole: u64, salt: u64) -> bool {
+pub fn is_first(turn: u64, weight: u64, whole: u64, salt: u64) -> bool {
     if 2 * weight > whole {
         return !is_first(turn, whole - weight, whole, salt);
     }
