@@ -286,7 +286,9 @@ async fn try_answer(
     let response = match call {
         Call::Read(Read::Livez) => read::livez(),
         Call::Read(Read::Readyz) => {
-            read::readyz(*shared.phase.borrow(), shared.attached.get().map(|attached| &attached.handle))
+            // Copied first: asked for again while it is borrowed, and about to change, it would never be had.
+            let phase = *shared.phase.borrow();
+            read::readyz(phase, shared.attached.get().map(|attached| &attached.handle))
         }
         Call::Read(Read::Metrics) => {
             shared.attached()?;

@@ -29,12 +29,13 @@ pub(crate) fn status(shared: &Shared) -> Status {
         splits,
     };
     let services = (0..live.generation.table.services.len()).map(|at| service(&live, &view, ServiceIdx(at as u16)));
+    let phase = *shared.phase.borrow();
     Status {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
         started_at: shared.started_at,
         uptime_ms: shared.started.elapsed().as_millis() as u64,
-        state: state(*shared.phase.borrow(), &view.config).into(),
+        state: state(phase, &view.config).into(),
         generation,
         generations_live: shared.generations_live(),
         config: view.config.clone(),

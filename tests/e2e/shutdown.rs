@@ -126,3 +126,23 @@ async fn a_signal_during_the_start_ends_it_properly() {
         assert_eq!(world.terminate().await.code(), Some(0), "start {nth}: {}", world.log());
     }
 }
+
+#[tokio::test]
+async fn probes_at_the_moment_of_the_signal_do_not_hold_the_end_up() {
+    // The moment is short: one try would seldom meet it.
+    for round in 0..40 {
+        let (mut world, _v1) = running("pre_drain: 0s, linger: 0s, timeout: 2s").await;
+        let address = world.admin();
+        let mut probes = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            probes.spawn(async move {
+                let mut client = Client::new(address);
+                client.host = address.to_string();
+                while client.get("/readyz").await.status == 200 {}
+            });
+        }
+        until("they ask", || async { world.get("/").await.status == 200 }).await;
+        assert_eq!(world.terminate().await.code(), Some(0), "round {round}");
+        probes.shutdown().await;
+    }
+}
