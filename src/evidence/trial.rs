@@ -12,7 +12,7 @@ use crate::analysis::{Arm, MAX_BUCKET, MIN_BUCKET, bucket_of};
 use crate::rollout::{Failure, Judge};
 use crate::routing::Thread;
 
-/// Failures that may wait for whoever judges; more of them at one time say nothing new.
+/// Failures that are left to whoever judges; beyond that a thread waits until it can judge them itself.
 const WAITING_MAX: usize = 4_096;
 const BUCKETS: usize = (MAX_BUCKET - MIN_BUCKET + 1) as usize;
 /// Replays that are always allowed: a share of nothing is nothing.
@@ -94,12 +94,15 @@ impl<J: Judging> Trial<J> {
 
     /// A failure that was seen at `nanos`: judged before this returns, here or by whoever is judging.
     pub fn failed(&self, failure: Failure, nanos: u64) {
-        {
+        let is_full = {
             let mut waiting = lock(&self.waiting);
-            if waiting.len() < WAITING_MAX {
-                waiting.push((failure, nanos));
-            }
+            waiting.push((failure, nanos));
             self.has_waiting.store(true, Ordering::SeqCst);
+            waiting.len() >= WAITING_MAX
+        };
+        if is_full {
+            // Failures come faster than they are judged: this thread waits for its turn, so none is lost.
+            self.settle(&mut lock(&self.bench));
         }
         // Whoever holds the bench looks again after letting go of it, so none is left behind.
         while self.has_waiting.load(Ordering::SeqCst) {
@@ -250,6 +253,33 @@ mod tests {
         assert_eq!(latencies, 8_000);
         trial.take_latencies(Arm::Stable, &mut |_, count| latencies += count);
         assert_eq!(latencies, 8_000, "taken once");
+    }
+
+    #[test]
+    fn nothing_is_lost_when_failures_come_faster_than_they_are_judged() {
+        let trial = trial(u64::MAX, 2);
+        let many = WAITING_MAX as u64 * 2;
+        std::thread::scope(|scope| {
+            // Whoever judges is busy while all of them come in.
+            let (begun, has_begun) = std::sync::mpsc::channel();
+            let (end, may_end) = std::sync::mpsc::channel::<()>();
+            let trial = &trial;
+            scope.spawn(move || {
+                trial.judge(|_| {
+                    begun.send(()).expect("the test waits for it");
+                    let _ = may_end.recv();
+                });
+            });
+            has_begun.recv().expect("the judge begins");
+            let failing = scope.spawn(move || (0..many).for_each(|nanos| trial.failed(FAILURE, nanos)));
+            let deadline = std::time::Instant::now() + Duration::from_secs(10);
+            while lock(&trial.waiting).len() < WAITING_MAX && std::time::Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            end.send(()).expect("the judge waits for it");
+            failing.join().expect("no failure is too many");
+        });
+        assert_eq!(trial.judge(|judge| judge.failed), many);
     }
 
     #[test]
