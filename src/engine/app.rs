@@ -200,8 +200,12 @@ impl ProxyHttp for App {
                 core.failed(ctx.thread, ErrorClass::ReusedStale);
                 core.retried_for(ctx.thread, RetryReason::ReusedStale);
             }
-        } else if from_endpoint && !is_stale(&error, ctx, client_reused) {
-            ctx.attempt_failed();
+        } else if from_endpoint {
+            // A pooled connection that was closed says nothing of this one endpoint's health. But nobody made up
+            // for it, so it is the version's failure: who closes under every POST must not pass for good.
+            if !is_stale(&error, ctx, client_reused) {
+                ctx.attempt_failed();
+            }
             ctx.judge_failure(0);
             if ctx.shield(session, Sent::Maybe) {
                 error.set_retry(true);

@@ -4,7 +4,8 @@
 //! Each *attempt* is judged, so a retry never hides a failure. Counted are only requests whose version was drawn
 //! by lot: who forced a version, was pinned by a drain, or came to a version because another was not ready
 //! says nothing about the two arms. Failed is: no connection, a broken one, no answer in time, a 5xx. A 4xx, a
-//! client that left, and what this proxy refused by itself are not.
+//! client that left, and what this proxy refused by itself are not; nor is a stale pooled connection that was
+//! made up for by a second chance.
 //!
 //! The *shield*: a canary that fails before the client has seen a byte of the answer is not the client's
 //! concern. If the request may run twice, or was never sent, it is asked of stable; the judge sees the failure

@@ -354,3 +354,22 @@ async fn what_is_not_available_yet_is_refused_by_name() {
     assert!(status["config"]["rendered"].as_str().unwrap().contains("`mirror` are not available yet"), "{status}");
     assert_eq!(world.generation().await, before);
 }
+
+#[tokio::test]
+async fn a_canary_that_breaks_pooled_connections_under_posts_goes_back() {
+    let (world, _v1, v2) = two(SLOW).await;
+    world.edit_config(to_v2);
+    until_stage(&world, 1).await;
+    world.cli(&["rollout", "promote", "shop"]).await.ok();
+    until_stage(&world, 2).await;
+    // Every second request on a connection is read whole, then the connection is closed without a word.
+    v2.set(Fault::CloseUnansweredAfter(1));
+    let mut client = world.client();
+    let mut refused = 0;
+    for _ in 0..400 {
+        refused += u32::from(client.post("/order", b"one please").await.status == 502);
+    }
+    // No POST runs twice, so clients see these; but the judge sees them too.
+    until_phase(&world, "rolled_back").await;
+    assert!((3..25).contains(&refused), "{refused} clients saw a 502 of the canary");
+}
