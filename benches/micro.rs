@@ -5,12 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
-use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main};
 use http::{HeaderMap, Method};
+use switchback::analysis::Arm;
+use switchback::config::load::{Source, parse};
 use switchback::config::model::*;
+use switchback::evidence::Trial;
+use switchback::rollout::{Failure, Judge};
 use switchback::routing::compile::{compile, intended_shares, split_from};
 use switchback::routing::matcher::RequestView;
 use switchback::routing::*;
@@ -214,5 +218,74 @@ fn changing(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, matching, choosing, decision, changing);
+/// A rollout as its defaults are, with nothing known yet.
+fn trial(threads: usize) -> Trial<Judge> {
+    let text = "listeners: { web: { bind: 127.0.0.1:80 } }\n\
+                routes: [{ name: all, service: shop }]\n\
+                services: { shop: { versions: { v1: { endpoints: [127.0.0.1:81] }, v2: { endpoints: [127.0.0.1:82] } }, \
+                active: v1, rollout: { stages: [5%, 100%] } } }";
+    let loaded = parse(vec![Source { path: "bench.yaml".into(), text: text.into() }]).expect("the text is valid");
+    let plan = loaded.config.services.values().find_map(|service| service.rollout.clone()).expect("it is in the text");
+    let trial = Trial::new(Judge::new(&plan), threads, Arc::default());
+    trial.judge(|judge| judge.enter(0.05, 0, |_| false));
+    trial
+}
+
+/// What a request costs that a rollout is judged by: 60 ns if it went well, 3 us if not, and no more if
+/// others do the same at the same time.
+fn evidence(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("evidence");
+    // Few and long samples: new threads begin on one core, and a short sample would measure that.
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    for threads in [1, 2] {
+        group.bench_function(BenchmarkId::new("success", threads), |bencher| {
+            bencher.iter_custom(|rounds| {
+                let trial = trial(threads);
+                together(threads, |thread| {
+                    for at in 0..rounds {
+                        let arm = if at % 20 == 0 { Arm::Canary } else { Arm::Stable };
+                        trial.answered(thread, arm, Some(black_box(Duration::from_micros(900 + at % 512))));
+                    }
+                })
+            });
+        });
+        // Stable fails as the canary does, so that nothing is decided and all is computed each time.
+        group.bench_function(BenchmarkId::new("failure", threads), |bencher| {
+            bencher.iter_custom(|rounds| {
+                let trial = trial(threads);
+                let took = together(threads, |thread| {
+                    for at in 0..rounds {
+                        let arm = if at % 20 == 0 { Arm::Canary } else { Arm::Stable };
+                        trial.answered(thread, arm, None);
+                        trial.failed(black_box(Failure { arm, pi: 0.05, bucket: None, status: 500 }), at);
+                    }
+                });
+                // What was dropped costs nothing; this is the price of judging each one.
+                let meters = trial.judge(|judge| judge.meters());
+                assert_eq!(meters.canary.failed + meters.stable.failed, rounds * threads as u64);
+                took
+            });
+        });
+    }
+}
+
+/// How long the slowest of the threads takes.
+fn together(threads: usize, work: impl Fn(Thread) + Sync) -> Duration {
+    let start = Barrier::new(threads);
+    std::thread::scope(|scope| {
+        let run = |thread: usize| {
+            let (start, work) = (&start, &work);
+            scope.spawn(move || {
+                start.wait();
+                let begun = Instant::now();
+                work(Thread(thread as u16));
+                begun.elapsed()
+            })
+        };
+        let running: Vec<_> = (0..threads).map(run).collect();
+        running.into_iter().map(|it| it.join().expect("no bench panics")).max().unwrap_or_default()
+    })
+}
+
+criterion_group!(benches, matching, choosing, decision, changing, evidence);
 criterion_main!(benches);
