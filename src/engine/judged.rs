@@ -9,7 +9,7 @@
 //!
 //! The *shield*: a canary that fails before the client has seen a byte of the answer is not the client's
 //! concern. If the request may run twice, or was never sent, it is asked of stable; the judge sees the failure
-//! all the same.
+//! all the same. A deadline that passes is not shielded: it ends the whole exchange (see [`super::connection`]).
 
 use pingora_proxy::Session;
 
