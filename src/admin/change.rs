@@ -160,7 +160,7 @@ pub fn parse(call: &ChangeCall, query: &mut Query, headers: &HeaderMap, bytes: &
         }
         ChangeCall::Drain { service } => {
             let body: DrainBody = needed(headers, bytes, r#"{"version":"v1"}"#)?;
-            Ok(Change::Drain { service: service.clone(), version: body.version })
+            Ok(Change::Drain { service: service.clone(), version: one_line(&body.version) })
         }
         ChangeCall::Hold { service } => {
             json::<NoBody>(headers, bytes, "{}").map(|_| Change::Hold { service: service.clone() })
@@ -177,7 +177,11 @@ pub fn parse(call: &ChangeCall, query: &mut Query, headers: &HeaderMap, bytes: &
         }
         ChangeCall::Events { service } => {
             let body: EventBody = needed(headers, bytes, r#"{"version":"v2","kind":"restart"}"#)?;
-            Ok(Change::Report { service: service.clone(), version: body.version, kind: one_line(&body.kind) })
+            Ok(Change::Report {
+                service: service.clone(),
+                version: one_line(&body.version),
+                kind: one_line(&body.kind),
+            })
         }
     }
 }
@@ -187,7 +191,7 @@ fn rollout_action(verb: RolloutVerb, headers: &HeaderMap, bytes: &[u8]) -> Resul
     Ok(match verb {
         RolloutVerb::Start => {
             let body: StartBody = json(headers, bytes, r#"{"to":"v2","again":true}"#)?;
-            RolloutAction::Start { to: body.to, again: body.again }
+            RolloutAction::Start { to: line(body.to), again: body.again }
         }
         RolloutVerb::Promote => {
             json::<NoBody>(headers, bytes, "{}")?;
@@ -281,6 +285,11 @@ pub fn audit(caller: &Caller, action: String, result: &Result<Receipt, Problem>)
 
 /// As the command line would write it.
 pub fn describe(change: &Change) -> String {
+    // Names that exist nowhere are described as well: whatever was sent must not reach a terminal as it is.
+    described(change).replace(char::is_control, " ")
+}
+
+fn described(change: &Change) -> String {
     let weights = |weights: &BTreeMap<String, u32>| {
         weights.iter().map(|(version, weight)| format!(" {version}={weight}")).collect::<String>()
     };
@@ -332,6 +341,14 @@ mod tests {
         "shop".into()
     }
 
+    fn rollout(verb: RolloutVerb) -> ChangeCall {
+        ChangeCall::Rollout { service: shop(), verb }
+    }
+
+    fn events() -> ChangeCall {
+        ChangeCall::Events { service: shop() }
+    }
+
     #[test]
     fn bodies_become_changes() {
         let cases = [
@@ -354,6 +371,20 @@ mod tests {
             (ChangeCall::Confirm, "", "", "confirm"),
             (ChangeCall::Confirm, "", r#"{"generation":40}"#, "confirm 40"),
             (ChangeCall::Reload, "", "", "reload"),
+            (rollout(RolloutVerb::Start), "", "", "rollout start shop"),
+            (rollout(RolloutVerb::Start), "", r#"{"to":"v2","again":true}"#, "rollout start shop v2 --again"),
+            (rollout(RolloutVerb::Promote), "", "", "rollout promote shop"),
+            (rollout(RolloutVerb::Pause), "", r#"{"reason":"a\u001b[31mb"}"#, "rollout pause shop: a [31mb"),
+            (rollout(RolloutVerb::Resume), "", "{}", "rollout resume shop"),
+            (rollout(RolloutVerb::Abort), "", "", "rollout abort shop"),
+            (
+                rollout(RolloutVerb::Approve),
+                "",
+                r#"{"gate":"sre","by":"ada","comment":"fine"}"#,
+                "rollout approve shop sre by ada: fine",
+            ),
+            (events(), "", r#"{"version":"v2","kind":"restart"}"#, "report shop v2 restart"),
+            (ChangeCall::Switch { service: Some(shop()) }, "", r#"{"to":"v\u001b2"}"#, "switch shop=v 2"),
             (ChangeCall::Apply, "confirm=5m&name=a.yaml", "schema: 1", "apply a.yaml --confirm 300000ms"),
         ];
         for (call, query, body, described) in cases {
@@ -380,6 +411,12 @@ mod tests {
             (weights(), "", r#"{"v1":"90"}"#),
             (weights(), "", "[90,10]"),
             (ChangeCall::Hold { service: shop() }, "", r#"{"for":"5m"}"#),
+            (rollout(RolloutVerb::Start), "", r#"{"force":true}"#),
+            (rollout(RolloutVerb::Promote), "", r#"{"to":3}"#),
+            (rollout(RolloutVerb::Abort), "", r#"{"why":"x"}"#),
+            (rollout(RolloutVerb::Approve), "", r#"{"by":7}"#),
+            (events(), "", ""),
+            (events(), "", r#"{"version":"v2"}"#),
             (ChangeCall::Apply, "", ""),
             (ChangeCall::Apply, "confirm=soon", "schema: 1"),
             (ChangeCall::Apply, "confirm=0s", "schema: 1"),

@@ -227,7 +227,8 @@ pub struct ServiceStatus {
 /// Where a rollout stands and on which evidence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RolloutStatus {
-    /// `staged`, `waiting` (for a gate), `paused`, `rolled_back`, `promoted`.
+    /// `staged`, `waiting` (for a gate), `paused`, `rolled_back`, `promoted`,
+    /// `superseded`: the file or an operator decides.
     pub phase: String,
     pub stable: String,
     pub canary: String,
@@ -359,7 +360,7 @@ pub struct EventRecord {
     pub id: u64,
     pub at: u64,
     /// `publish`, `reload_failed`, `health`, `ejected`, `drain_started`, `drain_finished`, `hold`,
-    /// `release`, `confirm`, `listener`, `state`, `warning`.
+    /// `release`, `confirm`, `rollout`, `receipt`, `listener`, `state`, `warning`.
     pub kind: String,
     pub service: Option<String>,
     pub version: Option<String>,

@@ -15,8 +15,11 @@ use crate::telemetry::unix_ms;
 pub fn cause(service: &str, action: &RolloutAction) -> String {
     let because = |reason: &Option<String>| reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
     match action {
-        RolloutAction::Start { to: Some(to), again: _ } => format!("rollout start {service} {to}"),
-        RolloutAction::Start { to: None, again: _ } => format!("rollout start {service}"),
+        RolloutAction::Start { to, again } => {
+            let to = to.as_ref().map_or(String::new(), |to| format!(" {to}"));
+            let again = if *again { " --again" } else { "" };
+            format!("rollout start {service}{to}{again}")
+        }
         RolloutAction::Promote => format!("rollout promote {service}"),
         RolloutAction::Pause { reason } => format!("rollout pause {service}{}", because(reason)),
         RolloutAction::Resume => format!("rollout resume {service}"),
