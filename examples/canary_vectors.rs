@@ -52,8 +52,11 @@ fn main() -> ExitCode {
 }
 
 fn read(file: &str) -> Result<Vec<Value>, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    let whole: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    parse(&std::fs::read_to_string(file).map_err(|error| error.to_string())?)
+}
+
+fn parse(text: &str) -> Result<Vec<Value>, String> {
+    let whole: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let vectors = whole["vectors"].as_array().cloned().ok_or("it has no list `vectors`")?;
     if vectors.is_empty() { Err("it has no vectors".into()) } else { Ok(vectors) }
 }
@@ -261,4 +264,28 @@ fn sketch(vector: &Value) -> Result<(), String> {
         near("a quantile", sketch.quantile(quantile).unwrap_or(f64::NAN), wanted)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recorded_streams_come_out_as_they_did() {
+        let vectors = parse(include_str!("canary_vectors.json")).expect("it is well formed");
+        for vector in &vectors {
+            let kind = vector["kind"].as_str().expect("each has a kind");
+            assert_eq!(replay(kind, vector), Ok(()), "{}", vector["id"]);
+        }
+    }
+
+    #[test]
+    fn a_difference_is_seen() {
+        let vectors = parse(include_str!("canary_vectors.json")).expect("it is well formed");
+        let mut changed = vectors.iter().find(|vector| vector["kind"] == "eproc").expect("there is one").clone();
+        changed["expect"]["E_end"] = 1.5.into();
+        assert!(replay("eproc", &changed).is_err());
+        assert!(replay("horoscope", &changed).is_err());
+        assert!(parse("{\"vectors\":[]}").is_err());
+    }
 }

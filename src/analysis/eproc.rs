@@ -74,8 +74,9 @@ impl EProc {
                     for (held, ratio) in self.held.iter_mut().zip(ratios(self.grid)) {
                         let log = -(p0 * (ratio - 1.0)).ln_1p();
                         let gone = -(take as f64 * log).exp_m1();
-                        let sum = log.exp() / -log.exp_m1();
-                        *held = CAP.min(*held * (1.0 - gone) + stake * sum * gone);
+                        // The geometric sum of what is left of each stake; with p0 = 0 nothing is lost.
+                        let kept = if log < 0.0 { log.exp() / -log.exp_m1() * gone } else { take as f64 };
+                        *held = CAP.min(*held * (1.0 - gone) + stake * kept);
                     }
                     self.observations += take;
                     many -= take;
@@ -95,7 +96,10 @@ impl EProc {
         };
         for (held, ratio) in self.held.iter_mut().zip(ratios(self.grid)) {
             let log = -(p0 * (ratio - 1.0)).ln_1p();
-            *held = CAP.min((*held + stake) * (ones as f64 * ratio.ln() + all as f64 * log).exp());
+            let placed = *held + stake;
+            // A bet that has lost everything wins nothing, however large the odds.
+            *held =
+                if placed > 0.0 { CAP.min(placed * (ones as f64 * ratio.ln() + all as f64 * log).exp()) } else { 0.0 };
         }
         self.observations += all;
     }
@@ -204,6 +208,21 @@ mod tests {
             test.update(true, p0);
             prop_assert_eq!(test, again);
         }
+    }
+
+    #[test]
+    fn a_bet_that_has_lost_everything_stays_lost() {
+        let mut test = EProc::new(Grid::InFavour);
+        test.zeros(700, 0.9);
+        test.batch(6_800, 6_800, 0.9);
+        assert!(test.value() < 1.0, "{}", test.value());
+    }
+
+    #[test]
+    fn what_cannot_happen_and_does_not_says_nothing() {
+        let mut test = EProc::new(Grid::Against);
+        test.zeros(5_000, 0.0);
+        assert!((test.value() - 1.0).abs() < 1e-9, "{}", test.value());
     }
 
     #[test]

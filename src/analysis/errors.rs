@@ -74,7 +74,7 @@ pub fn bake_limit(slo: f64, rho: f64, failed: u64, total: u64) -> f64 {
         return slo;
     }
     let bound = (failed + 4.5 + 3.0 * (failed + 2.25).sqrt()) / total;
-    slo.max(rho * bound).min(0.5)
+    slo.max((rho * bound).min(0.5))
 }
 
 impl ErrorJudge {
@@ -188,5 +188,43 @@ impl ErrorJudge {
             canary: self.canary,
             stable: self.stable,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bake_is_never_stricter_than_the_limit_and_knows_what_stable_did() {
+        assert_eq!(bake_limit(0.001, 1.25, 0, 0), 0.001);
+        assert_eq!(bake_limit(0.001, 1.25, 4, 10_000), 0.001, "stable kept well inside it");
+        assert!(bake_limit(0.001, 1.25, 100, 10_000) > 0.0125, "stable did worse");
+        assert_eq!(bake_limit(0.8, 1.25, 9_000, 10_000), 0.8);
+    }
+
+    #[test]
+    fn an_outage_of_both_never_rolls_back_and_one_of_the_canary_does() {
+        for (stable_fails, wanted) in [(true, Verdict::Hold(HoldReason::Absolute)), (false, Verdict::RollBack)] {
+            let mut judge = ErrorJudge::new(ErrorLimits::default());
+            judge.set_share(0.05);
+            for at in 0..2_000 {
+                let arm = if at % 20 == 0 { Arm::Canary } else { Arm::Stable };
+                match arm == Arm::Canary || stable_fails {
+                    true => judge.failed(arm, 0.05),
+                    false => judge.succeeded(arm, 1),
+                }
+            }
+            assert_eq!(judge.verdict(), wanted, "stable fails: {stable_fails}");
+        }
+    }
+
+    #[test]
+    fn one_broken_client_is_one_failure() {
+        let mut judge = ErrorJudge::new(ErrorLimits::default());
+        judge.set_share(0.05);
+        judge.failed_bucket(Arm::Canary, 500, 9_500);
+        (0..300).for_each(|_| judge.failed_again(Arm::Canary));
+        assert_ne!(judge.verdict(), Verdict::RollBack);
     }
 }

@@ -43,9 +43,15 @@ impl Sketch {
         self.total
     }
 
-    /// What was seen counts half as much from now on.
+    /// What was seen counts half as much from now on. Of two odd counts one is rounded up, so that the thin ends,
+    /// where most buckets hold one, stay as heavy as they were.
     pub fn halve(&mut self) {
-        self.counts.values_mut().for_each(|count| *count /= 2);
+        let mut carried = 0;
+        for count in self.counts.values_mut() {
+            let odd = *count & 1;
+            *count = *count / 2 + (odd & carried);
+            carried ^= odd;
+        }
         self.counts.retain(|_, count| *count > 0);
         self.total = self.counts.values().sum();
     }
@@ -73,6 +79,21 @@ mod tests {
         assert!(value_of(MIN_BUCKET) <= 0.001 && value_of(MAX_BUCKET) >= 1e7);
         assert_eq!((bucket_of(0.0), bucket_of(f64::INFINITY)), (MIN_BUCKET, MAX_BUCKET));
         assert!((LOG_GAMMA - (1.02_f64 / 0.98).ln()).abs() < 1e-15);
+    }
+
+    #[test]
+    fn halving_keeps_thin_ends() {
+        let mut sketch = Sketch::default();
+        (0..1_000).for_each(|at| sketch.add(1.1_f64.powi(at / 10)));
+        let tail = |sketch: &Sketch| sketch.quantile(0.99).expect("something was seen");
+        let single: Vec<f64> = (0..100).map(|at| 1.1_f64.powi(at)).collect();
+        let mut thin = Sketch::default();
+        single.iter().for_each(|ms| thin.add(*ms));
+        let before = (tail(&sketch), thin.count());
+        sketch.halve();
+        thin.halve();
+        assert!((tail(&sketch) / before.0 - 1.0).abs() < 0.1, "{} of {}", tail(&sketch), before.0);
+        assert_eq!(thin.count(), before.1 / 2, "counts of one do not all vanish");
     }
 
     proptest! {
