@@ -22,7 +22,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Leases and connections by version; `Thread` as above.
     ("sessions", &["routing", "config", "outcome", "telemetry", "endpoints", "control"]),
     ("endpoints", &["routing", "config", "outcome", "sessions", "telemetry", "control", "wire"]),
-    ("telemetry", &["routing", "config", "outcome", "sessions", "endpoints", "control"]),
+    // The access log calls a request what the judge calls it.
+    ("telemetry", &["routing", "config", "outcome", "sessions", "endpoints", "control", "evidence"]),
     ("journal", &["config", "routing", "control", "telemetry"]),
     (
         "control",

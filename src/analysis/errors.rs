@@ -100,6 +100,10 @@ impl ErrorJudge {
         self.share = share;
     }
 
+    pub fn limits(&self) -> ErrorLimits {
+        self.limits
+    }
+
     /// Requests that did not fail.
     pub fn succeeded(&mut self, arm: Arm, requests: u64) {
         match arm {

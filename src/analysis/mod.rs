@@ -10,10 +10,13 @@
 //! E-values, Ann. Statist. 2021 (an average of e-values is one under any dependence). Masson, Rim, Lee, DDSketch,
 //! VLDB 2019.
 //!
+//! [`rate_interval`] is for people only: nothing is decided by it.
+//!
 //! What is left out on purpose: time. Nothing here knows when something happened.
 
 mod eproc;
 mod errors;
+mod interval;
 mod latency;
 mod promote;
 mod sketch;
@@ -22,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use eproc::{EProc, Grid, theta0};
 pub use errors::{ErrorJudge, ErrorLimits, ErrorMeters, HoldReason, Verdict, bake_limit};
+pub use interval::{rate_interval, wilson};
 pub use latency::{LEVELS, LatencyJudge, MARGIN};
 pub use promote::{PromoteGate, QuickEnough};
 pub use sketch::{MAX_BUCKET, MIN_BUCKET, Sketch, bucket_of, value_of};

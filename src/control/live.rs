@@ -37,6 +37,11 @@ impl Snapshot {
         Snapshot { trials, ..self }
     }
 
+    /// Whether any service is in a rollout.
+    pub fn judges(&self) -> bool {
+        !self.trials.is_empty()
+    }
+
     /// The rollout that judges the requests of a service.
     pub fn trial(&self, service: ServiceIdx) -> Option<&Stamped> {
         self.trials.get(usize::from(service.0))?.as_ref()

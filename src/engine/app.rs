@@ -22,6 +22,7 @@ use super::failure::{classify, explain, is_stale};
 use super::headers::{self, Hop, Persistence, Reply};
 use super::held;
 use super::judged::Sent;
+use super::request_id;
 use super::services::Services;
 use crate::config::model::{Action, HeaderEdits, Rewrite};
 use crate::endpoints::pick::pick;
@@ -297,7 +298,11 @@ impl App {
         if self.is_last(ctx) {
             session.set_keepalive(None);
         }
-        if self.services.access_log.enabled() {
+        let logs = self.services.access_log.enabled();
+        if logs || ctx.held.snapshot.judges() {
+            ctx.sent_id = session.req_header().headers.get(&request_id::HEADER).cloned();
+        }
+        if logs {
             let request = session.req_header();
             let text = |name: header::HeaderName| request.headers.get(name).map(|value| bounded(value.as_bytes()));
             ctx.line = Some(Box::new(RequestLine {

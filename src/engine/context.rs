@@ -10,8 +10,10 @@ use http::HeaderValue;
 use super::app::Incoming;
 use super::headers;
 use super::held::Held;
+use super::request_id;
 use super::services::Services;
 use crate::endpoints::EndpointRuntime;
+use crate::evidence::RequestId;
 use crate::net::{Deadline, Fate, Link};
 use crate::outcome::ErrorClass;
 use crate::routing::table::CompiledService;
@@ -72,6 +74,10 @@ pub struct Context {
     pub body_bytes: Option<u64>,
     pub error: Option<ErrorClass>,
     fate: Option<Fate>,
+    /// The client's `x-request-id`, kept only while somebody may ask for it.
+    pub sent_id: Option<HeaderValue>,
+    /// What the request is called, once somebody has asked.
+    id: Option<RequestId>,
     /// Request line for the access log, only kept while that is on.
     pub line: Option<Box<RequestLine>>,
 }
@@ -115,6 +121,8 @@ impl Context {
             body_bytes: None,
             error: None,
             fate: None,
+            sent_id: None,
+            id: None,
             line: None,
         }
     }
@@ -122,6 +130,12 @@ impl Context {
     pub fn compiled_service(&self) -> Option<&CompiledService> {
         let destination = self.destination.as_ref()?;
         Some(self.held.snapshot.generation.table.service(destination.service))
+    }
+
+    /// The id that the client sent, or one that is made now: a good request that nobody logs needs none.
+    pub fn request_id(&mut self) -> RequestId {
+        let sent = self.sent_id.as_ref().and_then(|sent| RequestId::sent(sent.as_bytes()));
+        *self.id.get_or_insert_with(|| sent.unwrap_or_else(|| request_id::make(self.thread)))
     }
 
     /// The request now counts as in flight on its version.
@@ -208,11 +222,13 @@ impl Context {
 
     fn log(&mut self, took: Duration) {
         let Some(line) = self.line.take() else { return };
+        let request_id = self.request_id();
         let generation = &self.held.snapshot.generation;
         let destination = self.destination.as_ref();
         let service = destination.map(|to| generation.table.service(to.service));
         self.services.access_log.submit(AccessRecord {
             at: crate::telemetry::unix_ms(),
+            request_id,
             client: self.link.client.ip(),
             listener: self.link.connection.listener.clone(),
             method: line.method,

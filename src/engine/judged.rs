@@ -15,7 +15,7 @@ use pingora_proxy::Session;
 
 use super::context::Context;
 use crate::analysis::Arm;
-use crate::evidence::Stamped;
+use crate::evidence::{FailedRequest, Stamped};
 use crate::rollout::Failure;
 use crate::routing::Reason;
 use crate::telemetry::names;
@@ -50,7 +50,13 @@ impl Context {
         if std::mem::replace(&mut self.judged, true) {
             return;
         }
+        if self.trial().is_none() {
+            return;
+        }
+        let id = self.request_id();
         let Some((stamped, arm)) = self.trial() else { return };
+        let endpoint = self.attempt.as_ref().map(|attempt| attempt.address);
+        stamped.trial.note(arm, FailedRequest { id, at: crate::telemetry::unix_ms(), status, endpoint });
         let bucket = self.destination.as_ref().and_then(|to| to.choice.bucket).map(|bucket| bucket.0);
         stamped.trial.failed(Failure { arm, pi: stamped.pi, bucket, status }, self.services.live.nanos());
     }

@@ -18,6 +18,7 @@ mod failure;
 pub mod headers;
 pub mod held;
 mod judged;
+mod request_id;
 
 pub mod respond;
 pub mod services;

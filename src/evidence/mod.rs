@@ -5,10 +5,12 @@
 //! rolled back is *withdrawn* there and then: from the next request on nobody is routed to it, whatever the
 //! generation says, while the writer publishes the one that says so.
 
+mod note;
 mod trial;
 
 use std::sync::Arc;
 
+pub use note::{FailedRequest, Failing, RequestId};
 pub use trial::Trial;
 
 use crate::rollout::Judge;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 use tokio::sync::Notify;
 
+use super::note::{FailedRequest, Failing, Notes};
 use crate::analysis::{Arm, MAX_BUCKET, MIN_BUCKET, bucket_of};
 use crate::rollout::{Failure, Judge};
 use crate::routing::Thread;
@@ -57,6 +58,7 @@ pub struct Trial<J> {
     withdrawn: AtomicU64,
     tripped: Arc<Notify>,
     replays: AtomicU64,
+    notes: Notes,
 }
 
 impl<J> fmt::Debug for Trial<J> {
@@ -78,7 +80,23 @@ impl<J: Judging> Trial<J> {
             withdrawn: AtomicU64::new(NEVER),
             tripped,
             replays: AtomicU64::new(0),
+            notes: Notes::default(),
         }
+    }
+
+    /// With the failing requests that were known before a restart.
+    pub fn with_failing(self, known: [Option<Failing>; 2]) -> Trial<J> {
+        Trial { notes: Notes::of(known), ..self }
+    }
+
+    /// Which request fails; said before [`Trial::failed`], so that a decision knows it.
+    pub fn note(&self, arm: Arm, request: FailedRequest) {
+        self.notes.note(arm, request);
+    }
+
+    /// Stable's and the canary's.
+    pub fn failing(&self) -> [Option<Failing>; 2] {
+        self.notes.known()
     }
 
     /// A good answer. `took`: for exchanges whose length says something (no streams).
@@ -190,7 +208,7 @@ impl<J: Judging> Trial<J> {
     }
 }
 
-fn at(arm: Arm) -> usize {
+pub(super) fn at(arm: Arm) -> usize {
     match arm {
         Arm::Stable => 0,
         Arm::Canary => 1,

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::seen::Meters;
+use super::seen::{Meters, Thresholds};
 use crate::analysis::{
     Arm, Counts, ErrorJudge, ErrorLimits, LEVELS, LatencyJudge, MARGIN, PromoteGate, QuickEnough, Sketch, Verdict,
     value_of,
@@ -225,6 +225,26 @@ impl Judge {
         self.quick.as_ref().is_none_or(inside)
     }
 
+    /// What the promises and limits are, as far as they are this judge's.
+    pub fn thresholds(&self) -> Thresholds {
+        let limits = self.errors.limits();
+        Thresholds {
+            errors_max: limits.slo,
+            errors_ratio: limits.rho,
+            errors_max_at_100: self.errors.meters().bake_limit,
+            errors_below: self.errors_below,
+            quick: self.quick.as_ref().map(|(quantile, below_ms, _)| (*quantile, *below_ms)),
+        }
+    }
+
+    /// The third quantile that is reported, in milliseconds of this stage.
+    pub fn p99(&self, arm: Arm) -> Option<f64> {
+        match arm {
+            Arm::Canary => self.canary.quantile(0.99),
+            Arm::Stable => self.stable.quantile(0.99),
+        }
+    }
+
     /// Canary failures by status, most frequent first; 0 is no answer.
     pub fn statuses(&self) -> Vec<(u16, u64)> {
         let mut statuses = self.statuses.clone();
@@ -240,6 +260,9 @@ impl Judge {
             stable: errors.stable,
             stage: self.stage,
             errors: errors.e_bake.unwrap_or(errors.e_abs.min(errors.e_rel)),
+            errors_absolute: errors.e_abs,
+            errors_relative: errors.e_rel,
+            errors_bake: errors.e_bake,
             latency: self.latency.value(),
             proof: self.promote.value(),
             quick: self.quick.as_ref().map(|(_, _, quick)| quick.value()),

@@ -18,11 +18,13 @@
 mod freeze;
 mod judge;
 mod seen;
+mod series;
 mod state;
 
 pub use freeze::is_frozen;
 pub use judge::{Failure, Judge};
-pub use seen::{Meters, Seen};
+pub use seen::{Meters, Seen, Thresholds};
+pub use series::Series;
 pub(crate) use state::share_of;
 pub use state::{Breach, Command, Decision, Phase, Rollout, Waits};
 

@@ -14,6 +14,10 @@ pub struct Meters {
     pub stage: Counts,
     /// Capital against the canary: of both error tests the lesser one.
     pub errors: f64,
+    /// "More than the limit" and "more than stable", one by one; and the only test while the canary has everything.
+    pub errors_absolute: f64,
+    pub errors_relative: f64,
+    pub errors_bake: Option<f64>,
     pub latency: f64,
     pub proof: f64,
     /// Capital for "fast enough"; `None` if no such promise is asked for.
@@ -46,4 +50,18 @@ pub struct Seen {
     pub stable_ready: bool,
     /// A freeze window is open: nothing moves forward.
     pub frozen: bool,
+}
+
+/// What the evidence is held against, for people.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Thresholds {
+    /// The rate of failures that is too much, and how many times stable's is.
+    pub errors_max: f64,
+    pub errors_ratio: f64,
+    /// The rate that is too much while the canary has everything: higher if stable did worse.
+    pub errors_max_at_100: f64,
+    /// The rate that a promotion promises to stay below.
+    pub errors_below: f64,
+    /// The promised quantile and its limit in milliseconds.
+    pub quick: Option<(f64, f64)>,
 }

@@ -265,6 +265,12 @@ impl Rollout {
         }
     }
 
+    /// What is left of the stage's least time; `None` before the first stage and after the end.
+    pub fn hold_left(&self, plan: &Plan, now: Moment) -> Option<Duration> {
+        let stage = self.stage.and_then(|at| plan.stages.get(at)).filter(|_| self.is_running())?;
+        Some(hold_of(plan, stage).saturating_sub(now.since(self.stage_since)))
+    }
+
     /// What is missing for the next step, for people.
     pub fn missing(&self, plan: &Plan, seen: &Seen, now: Moment) -> Vec<String> {
         let mut missing = Vec::new();

@@ -19,6 +19,7 @@ use serde::{Serialize, Serializer};
 
 use crate::config::model::{AccessLog as Wanted, AccessLogTarget, Name};
 use crate::control::ports::{LogTarget, Prepared};
+use crate::evidence::RequestId;
 use crate::outcome::ErrorClass;
 use crate::sessions::Kind;
 
@@ -32,6 +33,8 @@ const HEADER_BYTES_MAX: usize = 256;
 pub struct AccessRecord {
     /// End of the exchange, milliseconds since the Unix epoch.
     pub at: u64,
+    /// The client's `x-request-id`, or one made here.
+    pub request_id: RequestId,
     pub client: IpAddr,
     pub listener: Name,
     #[serde(serialize_with = "as_str")]

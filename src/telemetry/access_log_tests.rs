@@ -4,6 +4,7 @@ use std::os::fd::AsRawFd;
 fn record(nth: u64) -> AccessRecord {
     AccessRecord {
         at: 1_700_000_000_000 + nth,
+        request_id: RequestId::made(7, nth),
         client: IpAddr::from([192, 0, 2, 1]),
         listener: "web".into(),
         method: http::Method::GET,
@@ -41,7 +42,7 @@ fn lines(path: &Path) -> Vec<serde_json::Value> {
 
 #[test]
 fn a_record_is_one_line_of_json() {
-    insta::assert_snapshot!(serde_json::to_string(&record(0)).expect("serialisable"), @r#"{"at":1700000000000,"client":"192.0.2.1","listener":"web","method":"GET","host":"shop.test","path":"/a\"b\\\n","has_query":true,"protocol":"HTTP/1.1","status":200,"request_bytes":0,"response_bytes":17,"duration_us":1234,"ttfb_us":1000,"generation":7,"route":"web","service":"shop","version":"v1","endpoint":"10.0.0.1:3000","reason":"sticky","kind":"http","attempts":1,"user_agent":"curl/8"}"#);
+    insta::assert_snapshot!(serde_json::to_string(&record(0)).expect("serialisable"), @r#"{"at":1700000000000,"request_id":"00000000000000070000000000000000","client":"192.0.2.1","listener":"web","method":"GET","host":"shop.test","path":"/a\"b\\\n","has_query":true,"protocol":"HTTP/1.1","status":200,"request_bytes":0,"response_bytes":17,"duration_us":1234,"ttfb_us":1000,"generation":7,"route":"web","service":"shop","version":"v1","endpoint":"10.0.0.1:3000","reason":"sticky","kind":"http","attempts":1,"user_agent":"curl/8"}"#);
 }
 
 #[test]
