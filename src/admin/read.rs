@@ -65,6 +65,11 @@ pub fn audit(handle: &Handle, query: &mut Query) -> Result<Response, Problem> {
     Ok(body::json(&handle.audit(limit)))
 }
 
+pub async fn rollout(handle: &Handle, service: &str, query: &mut Query) -> Result<Response, Problem> {
+    let all = query.take_flag("all").map_err(Problem::bad_request)?;
+    Ok(body::json(&handle.rollout_report(service, all).await?))
+}
+
 pub fn explain(handle: &Handle, query: &mut Query) -> Result<Response, Problem> {
     let explained = handle.explain(&question(query)?).map_err(|refused| match refused {
         Refused::Failed { what, .. } => Problem::bad_request(what),

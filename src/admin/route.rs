@@ -10,6 +10,10 @@ pub enum Call {
     Read(Read),
     /// `POST`, but changes nothing: what an apply would do.
     Plan,
+    /// The story of a service's rollout.
+    Rollout {
+        service: String,
+    },
     Change(ChangeCall),
 }
 
@@ -83,13 +87,13 @@ impl Call {
             Call::Read(Read::Livez | Read::Readyz | Read::Metrics) => true,
             Call::Read(Read::Status | Read::Effective | Read::Generations) => false,
             Call::Read(Read::Explain | Read::Events | Read::Audit) => false,
-            Call::Plan | Call::Change(_) => false,
+            Call::Plan | Call::Rollout { .. } | Call::Change(_) => false,
         }
     }
 
     fn allow(&self) -> &'static str {
         match self {
-            Call::Read(_) => "GET, HEAD",
+            Call::Read(_) | Call::Rollout { .. } => "GET, HEAD",
             Call::Plan | Call::Change(_) => "POST",
         }
     }
@@ -99,7 +103,7 @@ impl Call {
 pub fn find(method: &Method, path: &str) -> Result<Call, Problem> {
     let call = by_path(path).ok_or_else(|| unknown(path))?;
     let fits = match call {
-        Call::Read(_) => method == Method::GET || method == Method::HEAD,
+        Call::Read(_) | Call::Rollout { .. } => method == Method::GET || method == Method::HEAD,
         Call::Plan | Call::Change(_) => method == Method::POST,
     };
     if fits {
@@ -132,6 +136,7 @@ fn by_path(path: &str) -> Option<Call> {
         ["api", "v1", "services", service, verb] => {
             let service = decode(service, false).ok().filter(|service| !service.is_empty())?;
             match verb {
+                "rollout" => return Some(Call::Rollout { service }),
                 "switch" => ChangeCall::Switch { service: Some(service) },
                 "weights" => ChangeCall::Weights { service: Some(service) },
                 "rollback" => ChangeCall::Rollback { service },
@@ -208,6 +213,7 @@ mod tests {
             (Method::GET, "/api/v1/explain", Call::Read(Read::Explain)),
             (Method::GET, "/api/v1/events", Call::Read(Read::Events)),
             (Method::GET, "/api/v1/audit", Call::Read(Read::Audit)),
+            (Method::GET, "/api/v1/services/shop/rollout", Call::Rollout { service: shop() }),
         ] {
             assert_eq!(find(&method, path), Ok(call), "{method} {path}");
         }
@@ -227,7 +233,6 @@ mod tests {
             "/api/v1/services/shop",
             "/api/v1/services//switch",
             "/api/v1/services/shop/explode",
-            "/api/v1/services/shop/rollout",
             "/api/v1/services/shop/rollout/explode",
             "/api/v1/services/%ff/switch",
             "/api/v1/generations/x/revert",
@@ -246,6 +251,7 @@ mod tests {
             (Method::GET, "/api/v1/config/apply", "POST"),
             (Method::GET, "/api/v1/services/shop/switch", "POST"),
             (Method::OPTIONS, "/api/v1/switch", "POST"),
+            (Method::POST, "/api/v1/services/shop/rollout", "GET, HEAD"),
         ] {
             let problem = find(&method, path).unwrap_err();
             assert_eq!((problem.status, problem.allow), (405, Some(allow)), "{method} {path}");

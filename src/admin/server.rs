@@ -310,6 +310,7 @@ async fn try_answer(
             };
             events::stream(handle.events(), &head.headers, &mut query, permit, from.stop.clone())?
         }
+        Call::Rollout { service } => read::rollout(&shared.attached()?.handle, &service, &mut query).await?,
         Call::Plan => {
             let handle = &shared.attached()?.handle;
             let text = shared.read_config(body).await?;

@@ -1,5 +1,7 @@
 //! What the controller is asked and what it answers: shared by the admin API, the CLI and the demo.
 
+mod story;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::config::problem::Problem;
 use crate::endpoints::Health;
 use crate::sessions::Kind;
+
+pub use story::{
+    EarlierRollout, FailedRequest, RolloutArm, RolloutDecision, RolloutEvidence, RolloutReceipt, RolloutReport,
+    RolloutSample,
+};
 
 /// Who asks. Journaled and shown with every generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -238,6 +245,12 @@ pub struct RolloutStatus {
     pub stages: Vec<f64>,
     /// Milliseconds since the Unix epoch: of this stage, or of the end.
     pub since: u64,
+    /// When the rollout began.
+    #[serde(default)]
+    pub started: u64,
+    /// What is left of the stage's least time, in milliseconds; `None` before the first stage and after the end.
+    #[serde(default)]
+    pub hold_left_ms: Option<u64>,
     /// Why it is paused, waits, was rolled back or holds, for people.
     pub why: Vec<String>,
     /// The gate it waits at.
@@ -257,12 +270,20 @@ pub struct RolloutMeters {
     /// Capital against the canary, and where it rolls back.
     pub errors: f64,
     pub errors_limit: f64,
+    /// Both error tests; `errors` is the lesser, or the one that is left while the canary has everything.
+    #[serde(default)]
+    pub errors_absolute: f64,
+    #[serde(default)]
+    pub errors_relative: f64,
     /// Capital of "slower than stable", and where it holds.
     pub latency: f64,
     pub latency_limit: f64,
     /// Capital for the canary, and where it is proven good.
     pub proof: f64,
     pub proof_limit: f64,
+    /// Capital for "fast enough", if that is promised; its limit is `proof_limit`.
+    #[serde(default)]
+    pub quick: Option<f64>,
     /// Milliseconds of this stage, as far as known.
     pub canary_p50_ms: Option<f64>,
     pub canary_p95_ms: Option<f64>,

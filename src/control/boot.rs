@@ -22,7 +22,7 @@ use super::history::History;
 use super::live::Live;
 use super::ports::Ports;
 use super::publish;
-use super::rollouts::Rollouts;
+use super::rollouts::{Rollouts, Stories};
 use super::run;
 use super::shared::{Parts, Shared};
 use super::watch::{Seen, Settings, watch};
@@ -164,6 +164,8 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
     let live = Arc::new(Live::new(snapshot.clone(), options.threads));
     let status = config_status(&options.source, first.problems.as_ref(), first.file.is_some());
     let audit = std::mem::take(&mut remembered.audit);
+    let told = std::mem::take(&mut remembered.decisions);
+    let stories = Stories::of(remembered.last_decision, told, std::mem::take(&mut remembered.samples));
     let parts = Parts {
         live,
         events: options.events,
@@ -173,6 +175,7 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
         source: options.source.clone(),
         journal,
         audit,
+        stories,
     };
     let known = first.file.as_ref().map(|file| file.hash.clone());
     let rejected = first.problems.as_ref().map(Problems::to_string);

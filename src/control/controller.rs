@@ -126,7 +126,8 @@ impl Controller {
     }
 
     /// Shows the world what the writer knows.
-    pub fn refresh(&self) {
+    pub fn refresh(&mut self) {
+        self.tell_decisions(None);
         self.shared.view.store(Arc::new(View {
             overlay: self.overlay.clone(),
             whole: self.whole.clone(),

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Source;
-use super::api::{AuditRecord, Change, Explanation, GenerationInfo, Plan, Receipt, Refused, Request, Status};
+use super::api::{
+    AuditRecord, Change, Explanation, GenerationInfo, Plan, Receipt, Refused, Request, RolloutReport, Status,
+};
 pub use super::ask::Question;
 use super::candidate::{Candidate, invalid};
 use super::decide::unknown;
 use super::event::{Ask, Event, FileSeen, Trigger};
 use super::live::Live;
 use super::shared::Shared;
-use super::{effective, explain, plan, status};
+use super::{effective, explain, plan, report, status};
 use crate::config::Problems;
 use crate::config::load;
 use crate::journal::Record;
@@ -105,6 +107,11 @@ impl Handle {
     /// Newest first.
     pub fn audit(&self, limit: usize) -> Vec<AuditRecord> {
         self.shared.audit(limit)
+    }
+
+    /// The rollout of a service that runs or ended last, whole; `all`: and those before it.
+    pub async fn rollout_report(&self, service: &str, all: bool) -> Result<RolloutReport, Refused> {
+        report::report(&self.shared, service, all).await
     }
 
     pub fn record_audit(&self, record: AuditRecord) {

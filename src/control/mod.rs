@@ -28,6 +28,7 @@ pub mod phase;
 mod plan;
 pub mod ports;
 mod publish;
+mod report;
 pub mod rollouts;
 pub mod run;
 mod shared;

@@ -87,6 +87,7 @@ fn look(controller: &mut Controller, proofs: &mut JoinSet<()>) {
     let shared = controller.shared.clone();
     proofs.spawn(async move {
         let receipt = published.proven(&shared.live).await;
+        shared.flip_is_proven(&receipt);
         let message = format!(
             "generation {}: last old start {} us after the trigger",
             receipt.generation, receipt.last_old_start_micros
@@ -120,8 +121,12 @@ async fn stop(controller: Controller, mut proofs: JoinSet<()>) {
 fn answer(controller: &Controller, outcome: Result<Outcome, Refused>, reply: Reply, proofs: &mut JoinSet<()>) {
     match outcome {
         Ok(Outcome::Flipped(published)) => {
-            let live = controller.shared.live.clone();
-            proofs.spawn(async move { deliver(reply, Ok(published.proven(&live).await)) });
+            let shared = controller.shared.clone();
+            proofs.spawn(async move {
+                let receipt = published.proven(&shared.live).await;
+                shared.flip_is_proven(&receipt);
+                deliver(reply, Ok(receipt));
+            });
         }
         Ok(Outcome::Unchanged(receipt)) => deliver(reply, Ok(*receipt)),
         Err(refused) => deliver(reply, Err(refused)),

@@ -14,6 +14,7 @@ use super::api::{AuditRecord, ConfigStatus, RolloutStatus};
 use super::live::{Live, Snapshot};
 use super::overlay::Overlay;
 use super::ports::Ports;
+use super::rollouts::Stories;
 use super::{Phase, Source};
 use crate::config::Problem;
 use crate::journal::{Journal, Record, Whole};
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub started: Instant,
     pub started_at: u64,
     pub journal: Option<Journal>,
+    /// What was decided about rollouts, and why.
+    pub stories: Stories,
     /// Cancelled when the writer ended without being told to: nothing can be changed any more.
     pub writer_lost: CancellationToken,
     /// Replaced by the writer after everything it does.
@@ -75,6 +78,7 @@ pub(crate) struct Parts {
     pub source: Source,
     pub journal: Option<Journal>,
     pub audit: Vec<AuditRecord>,
+    pub stories: Stories,
 }
 
 impl Shared {
@@ -90,6 +94,7 @@ impl Shared {
             started: Instant::now(),
             started_at: crate::telemetry::unix_ms(),
             journal: parts.journal,
+            stories: parts.stories,
             writer_lost: CancellationToken::new(),
             view: ArcSwap::default(),
             audit: Mutex::new(parts.audit.into()),

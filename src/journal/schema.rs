@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// Kept in SQLite's `user_version`. Add one with every change of [`TABLES`], with the step from the one before.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// Marks the file as ours in its header: "swbk".
 const APPLICATION: i64 = 0x7377_626b;
 
@@ -19,6 +19,17 @@ const TABLES: &str = "
         action TEXT NOT NULL, result TEXT NOT NULL, generation INTEGER);
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 ";
+
+/// What was decided about rollouts, and the evidence on the way. Since version 2.
+const STORIES: &str = "
+    CREATE TABLE decisions (
+        id INTEGER PRIMARY KEY, service TEXT NOT NULL, rollout INTEGER NOT NULL, record TEXT NOT NULL);
+    CREATE INDEX decisions_of_service ON decisions (service, id);
+    CREATE TABLE samples (service TEXT PRIMARY KEY, rollout INTEGER NOT NULL, series TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// By version: the step from it to the next.
+const STEPS: [(i64, &str); 1] = [(1, STORIES)];
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -97,12 +108,16 @@ pub(super) fn open(dir: &Path, file: &Path) -> Result<Connection, JournalError> 
     pragma("synchronous", "FULL")?;
     if new {
         let create = format!(
-            "BEGIN EXCLUSIVE; {TABLES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+            "BEGIN EXCLUSIVE; {TABLES} {STORIES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
         );
         connection.execute_batch(&create).map_err(classify)?;
     } else {
         // Fails now, with its reason, if the file cannot be written.
         connection.execute_batch("BEGIN EXCLUSIVE; COMMIT;").map_err(classify)?;
+        for (from, step) in STEPS.iter().filter(|(from, _)| found <= *from) {
+            let step = format!("BEGIN EXCLUSIVE; {step} PRAGMA user_version = {}; COMMIT;", from + 1);
+            connection.execute_batch(&step).map_err(classify)?;
+        }
     }
     Ok(connection)
 }
@@ -135,5 +150,43 @@ fn classified(file: &Path, error: rusqlite::Error) -> JournalError {
             | ErrorCode::SystemIoFailure,
         ) => JournalError::Unwritable { file, reason },
         _ => JournalError::Sql(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::FILE;
+
+    /// A journal as version 1 of its format was, with what must still be there afterwards.
+    fn first_version(dir: &Path) {
+        let connection = Connection::open(dir.join(FILE)).expect("new");
+        let made = format!(
+            "{TABLES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = 1;
+             INSERT INTO meta (key, value) VALUES ('kept', 'yes');
+             INSERT INTO audit (at, author, origin, action, result) VALUES (7, 'ada', 'here', 'switch', 'done');"
+        );
+        connection.execute_batch(&made).expect("made");
+    }
+
+    #[test]
+    fn a_journal_of_the_version_before_goes_on_with_all_that_it_holds() {
+        let dir = tempfile::tempdir().expect("a directory");
+        first_version(dir.path());
+        for time in ["first", "second"] {
+            let connection = open(dir.path(), &dir.path().join(FILE)).expect(time);
+            let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).expect(sql);
+            assert_eq!(number("PRAGMA user_version"), VERSION);
+            assert_eq!(number("SELECT count(*) FROM meta WHERE key = 'kept' AND value = 'yes'"), 1);
+            assert_eq!(number("SELECT at FROM audit"), 7);
+            assert_eq!(number("SELECT count(*) FROM decisions"), 0);
+            assert_eq!(number("SELECT count(*) FROM samples"), 0);
+        }
+    }
+
+    #[test]
+    fn every_version_before_has_its_step() {
+        let from: Vec<i64> = STEPS.iter().map(|(from, _)| *from).collect();
+        assert_eq!(from, (1..VERSION).collect::<Vec<_>>());
     }
 }

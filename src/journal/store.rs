@@ -9,14 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use super::schema::{self, JournalError};
 use crate::config::load::Source;
-use crate::control::api::{AuditRecord, GenerationInfo};
+use crate::control::api::{AuditRecord, GenerationInfo, RolloutDecision};
 use crate::control::overlay::{Overlay, Weights};
-use crate::control::rollouts::Kept;
+use crate::control::rollouts::{Kept, Samples};
 
 /// Name of the journal inside `state_dir`.
 pub const FILE: &str = "switchback.db";
 const GENERATIONS_KEPT: i64 = 200;
 const AUDIT_KEPT: i64 = 10_000;
+/// Decisions about the rollouts of one service, and of all services that ever were.
+const DECISIONS_KEPT: i64 = 1_000;
+const DECISIONS_KEPT_OF_ALL: i64 = 20_000;
 /// Generations read back into memory at the start.
 const RECALLED: i64 = 50;
 const AUDIT_RECALLED: i64 = 1_000;
@@ -62,6 +65,12 @@ pub struct Remembered {
     pub standing: Standing,
     /// Oldest first.
     pub audit: Vec<AuditRecord>,
+    /// About the rollouts that run or ended last, oldest first.
+    pub decisions: Vec<RolloutDecision>,
+    /// Id of the newest decision ever.
+    pub last_decision: u64,
+    /// By service: which rollout they are of, and the samples.
+    pub samples: BTreeMap<String, (u64, Samples)>,
 }
 
 impl Remembered {
@@ -102,7 +111,21 @@ impl Store {
             generations.push(Record { info, sources });
         }
         generations.reverse();
-        Ok(Remembered { last_number: last_number.unwrap_or(0), generations, standing, audit: self.audit()? })
+        let last_decision: Option<u64> =
+            self.connection.query_row("SELECT max(id) FROM decisions", [], |row| row.get(0))?;
+        let mut decisions = Vec::new();
+        for (service, saved) in &standing.rollouts.by_service {
+            decisions.extend(self.decisions(service, Some(saved.started))?);
+        }
+        Ok(Remembered {
+            last_number: last_number.unwrap_or(0),
+            generations,
+            audit: self.audit()?,
+            decisions,
+            last_decision: last_decision.unwrap_or(0),
+            samples: self.samples()?,
+            standing,
+        })
     }
 
     pub fn find(&self, number: u64) -> Result<Option<Record>, JournalError> {
@@ -149,6 +172,57 @@ impl Store {
         let newest = self.connection.last_insert_rowid();
         self.connection.execute("DELETE FROM audit WHERE id <= ?1", [newest - AUDIT_KEPT])?;
         Ok(())
+    }
+
+    /// A decision, or the same one with more known about it.
+    pub fn decision(&mut self, decision: &RolloutDecision) -> Result<(), JournalError> {
+        let transaction = self.connection.transaction()?;
+        let service = &decision.service;
+        transaction.execute(
+            "INSERT OR REPLACE INTO decisions (id, service, rollout, record) VALUES (?1, ?2, ?3, ?4)",
+            params![decision.id, service, decision.rollout, to_json(decision)],
+        )?;
+        transaction.execute(
+            "DELETE FROM decisions WHERE service = ?1 AND id <= (SELECT id FROM decisions WHERE service = ?1 \
+             ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            params![service, DECISIONS_KEPT],
+        )?;
+        let newest: i64 = transaction.query_row("SELECT max(id) FROM decisions", [], |row| row.get(0))?;
+        transaction.execute("DELETE FROM decisions WHERE id <= ?1", [newest - DECISIONS_KEPT_OF_ALL])?;
+        transaction.execute("DELETE FROM samples WHERE service NOT IN (SELECT service FROM decisions)", [])?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Instead of those that were kept for this service before.
+    pub fn keep_samples(&mut self, service: &str, rollout: u64, samples: &Samples) -> Result<(), JournalError> {
+        self.connection.execute(
+            "INSERT OR REPLACE INTO samples (service, rollout, series) VALUES (?1, ?2, ?3)",
+            params![service, rollout, to_json(samples)],
+        )?;
+        Ok(())
+    }
+
+    /// What was decided about a service's rollouts (or about one of them), oldest first.
+    pub fn decisions(&self, service: &str, rollout: Option<u64>) -> Result<Vec<RolloutDecision>, JournalError> {
+        let mut rows = self.connection.prepare(
+            "SELECT id, record FROM decisions WHERE service = ?1 AND (?2 IS NULL OR rollout = ?2) ORDER BY id",
+        )?;
+        let rows = rows.query_map(params![service, rollout], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows = rows.collect::<Result<Vec<(u64, String)>, _>>()?;
+        // They explain and decide nothing: one that cannot be read must not keep a process from its work.
+        Ok(rows.into_iter().filter_map(|(id, text)| told("decision", &id.to_string(), &text)).collect())
+    }
+
+    fn samples(&self) -> Result<BTreeMap<String, (u64, Samples)>, JournalError> {
+        let mut rows = self.connection.prepare("SELECT service, rollout, series FROM samples")?;
+        let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let rows = rows.collect::<Result<Vec<(String, u64, String)>, _>>()?;
+        let read = |(service, rollout, text): (String, u64, String)| {
+            let samples = told("samples", &service, &text)?;
+            Some((service, (rollout, samples)))
+        };
+        Ok(rows.into_iter().filter_map(read).collect())
     }
 
     fn audit(&self) -> Result<Vec<AuditRecord>, JournalError> {
@@ -216,6 +290,17 @@ fn to_json(value: &impl Serialize) -> String {
 fn from_json<T: for<'a> Deserialize<'a>>(what: &str, text: &str) -> Result<T, JournalError> {
     serde_json::from_str(text).map_err(|error| JournalError::Unreadable { what: format!("{what}: {error}") })
 }
+
+/// A part of a story, or nothing and a word about it.
+fn told<T: for<'a> Deserialize<'a>>(what: &str, which: &str, text: &str) -> Option<T> {
+    serde_json::from_str(text)
+        .inspect_err(|error| tracing::warn!(%error, which, "a rollout's {what} in the journal cannot be read back"))
+        .ok()
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
 
 #[cfg(test)]
 impl Store {

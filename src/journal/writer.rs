@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 
 use super::schema::JournalError;
 use super::store::{Record, Remembered, Standing, Store};
-use crate::control::api::AuditRecord;
+use crate::control::api::{AuditRecord, RolloutDecision};
+use crate::control::rollouts::Samples;
 use crate::telemetry::{Event, Events};
 
 /// Records that may wait; when the disk is full the oldest are lost, loudly.
@@ -23,6 +24,9 @@ enum Message {
     Publish { record: Record, standing: Standing, done: oneshot::Sender<()> },
     Stand(Standing),
     Audit(AuditRecord),
+    Decision(Box<RolloutDecision>),
+    Samples { service: String, rollout: u64, samples: Box<Samples> },
+    Decisions { service: String, answer: oneshot::Sender<Vec<RolloutDecision>> },
     Find { number: u64, answer: oneshot::Sender<Option<Record>> },
     Close,
 }
@@ -61,6 +65,23 @@ impl Journal {
 
     pub fn audit(&self, record: AuditRecord) {
         self.send(Message::Audit(record));
+    }
+
+    /// What was decided about a rollout; the same id again replaces it.
+    pub fn decision(&self, decision: RolloutDecision) {
+        self.send(Message::Decision(Box::new(decision)));
+    }
+
+    /// The evidence of a service's rollout over time.
+    pub fn samples(&self, service: &str, rollout: u64, samples: Samples) {
+        self.send(Message::Samples { service: service.into(), rollout, samples: Box::new(samples) });
+    }
+
+    /// All decisions about a service's rollouts that are kept, oldest first.
+    pub async fn decisions(&self, service: &str) -> Vec<RolloutDecision> {
+        let (answer, wait) = oneshot::channel();
+        self.send(Message::Decisions { service: service.into(), answer });
+        wait.await.unwrap_or_default()
     }
 
     /// A generation that is no longer in memory.
@@ -126,7 +147,25 @@ impl Writer {
                     // Who asked may have gone.
                     let _ = answer.send(found.ok().flatten());
                 }
-                Ok(message @ (Message::Publish { .. } | Message::Stand(_) | Message::Audit(_))) => {
+                Ok(Message::Decisions { service, answer }) => {
+                    let found = self.store.decisions(&service, None);
+                    if let Err(error) = &found {
+                        tracing::error!(%error, service, "decisions could not be read from the journal");
+                    }
+                    let _ = answer.send(found.unwrap_or_default());
+                }
+                Ok(
+                    message @ (Message::Publish { .. }
+                    | Message::Stand(_)
+                    | Message::Audit(_)
+                    | Message::Decision(_)
+                    | Message::Samples { .. }),
+                ) => {
+                    if let Message::Samples { service, .. } = &message {
+                        // Newer ones stand for all before: what waits for a disk does not grow by them.
+                        let is_older = |old: &Message| matches!(old, Message::Samples { service: of, .. } if of == service);
+                        self.waiting.retain(|old| !is_older(old));
+                    }
                     if self.waiting.len() == QUEUE {
                         self.waiting.pop_front();
                     }
@@ -144,7 +183,9 @@ impl Writer {
                 Message::Publish { record, standing, .. } => self.store.publish(record, standing),
                 Message::Stand(standing) => self.store.standing(standing),
                 Message::Audit(record) => self.store.record_audit(record),
-                Message::Find { .. } | Message::Close => Ok(()),
+                Message::Decision(decision) => self.store.decision(decision),
+                Message::Samples { service, rollout, samples } => self.store.keep_samples(service, *rollout, samples),
+                Message::Find { .. } | Message::Decisions { .. } | Message::Close => Ok(()),
             };
             match written {
                 Ok(()) => {
@@ -241,7 +282,7 @@ mod tests {
             last_number: 3,
             generations: vec![record(1, "a"), record(2, "b"), record(3, "c")],
             standing: Standing { unconfirmed: Some(2), ..Standing::default() },
-            audit: Vec::new(),
+            ..Remembered::default()
         };
         assert_eq!(remembered.last_good().map(|record| record.info.number), Some(1));
     }

@@ -168,6 +168,11 @@ impl Rollout {
         self.restarts.push_back(now);
     }
 
+    /// All that are remembered.
+    pub fn restarts(&self) -> usize {
+        self.restarts.len()
+    }
+
     pub fn restarts_within(&self, period: Duration, now: Moment) -> usize {
         self.restarts.iter().filter(|at| now.since(**at) < period).count()
     }

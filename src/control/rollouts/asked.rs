@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::story::Said;
 use super::tick::Step;
 use super::{AUTHOR, mark_of, shares_for};
 use crate::config::model::Intent;
@@ -55,21 +56,40 @@ impl Controller {
                 Command::Approve { gate, by: who }
             }
         };
+        let word = match &command {
+            Command::Approve { .. } => Some("approve"),
+            Command::Promote | Command::Pause { .. } | Command::Resume | Command::Abort { .. } => None,
+        };
         let now = self.rollouts.now();
         let Some(running) = self.rollouts.by_service.get_mut(service) else {
             let hint = format!("it begins when `active` changes, or by: switchback rollout start {service} VERSION");
             return Err(conflict(format!("no rollout of service `{service}` runs"), Some(hint)));
         };
+        // As they are in this stage.
+        let meters = Some(running.trial.judge(|judge| judge.meters()));
         let decision = running
             .rollout
             .command(&plan, command, &by.author, now)
             .map_err(|why| conflict(format!("service `{service}`: {why}"), None))?;
         if decision == Decision::Stay {
+            let (author, cause) = (&*by.author, &*by.cause);
+            let why = format!("{author} said so; the stage begins anew");
+            let said = Said { decision: "resume", reason: "operator", why, author, cause, meters: None };
+            self.rollouts.say(service, said);
+            self.tell_decisions(None);
             self.stand();
             return Ok(self.unchanged(&by, "done"));
         }
-        let step =
-            Step { service: service.into(), decision, cause: by.cause.clone(), trigger_nanos: Some(by.trigger.nanos) };
+        let step = Step {
+            service: service.into(),
+            decision,
+            cause: by.cause.clone(),
+            trigger_nanos: Some(by.trigger.nanos),
+            author: by.author.clone(),
+            word,
+            rule: if word.is_some() { "gate" } else { "operator" },
+            meters,
+        };
         let mut steps = vec![step];
         self.with_group(&mut steps);
         match self.carry_out(steps, AUTHOR) {
@@ -113,7 +133,7 @@ impl Controller {
         let now = self.rollouts.now();
         let rollout = Rollout::new(stable.clone(), to, mark, now, unix_ms());
         let shares = shares_for(compiled, &rollout, 0).expect("both exist");
-        self.rollouts.insert(service, rollout, plan, self.shared.live.threads());
+        self.rollouts.insert(service, rollout, plan, self.shared.live.threads(), Some((&by.author, &by.cause)));
         // From here on the rollout owns the split; its first stage follows with the next look at it.
         let ours = By { author: AUTHOR.into(), ..by };
         Ok(self.flip(BTreeMap::from([(at, Shares { shares, warnings: Vec::new() })]), ours))

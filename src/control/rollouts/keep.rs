@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Rollouts, Running};
-use crate::evidence::Trial;
+use super::story::Said;
+use super::{AUTHOR, Rollouts, Running};
+use crate::evidence::{Failing, Trial};
 use crate::rollout::{Decision, Judge, Rollout, Waits};
 
 /// A version that was rolled back: it gets no traffic until it is another one or an operator insists.
@@ -26,6 +27,14 @@ pub struct Saved {
     pub rollout: Rollout,
     /// The evidence, in a form that only this version of the program has to understand.
     pub judge: serde_json::Value,
+    /// When it began; 0 if an earlier version of the program kept it.
+    #[serde(default)]
+    pub started: u64,
+    /// The failing requests that are known, stable's and the canary's.
+    #[serde(default)]
+    pub failing: [Option<Failing>; 2],
+    #[serde(default)]
+    pub shielded: u64,
 }
 
 /// Everything about rollouts that survives a crash.
@@ -45,6 +54,9 @@ impl Rollouts {
         let saved = |running: &Running| Saved {
             rollout: running.rollout.clone(),
             judge: running.trial.judge(|judge| serde_json::to_value(&*judge).expect("numbers and lists")),
+            started: running.started,
+            failing: running.trial.failing(),
+            shielded: running.shielded(),
         };
         Kept {
             by_service: self.by_service.iter().map(|(service, running)| (service.clone(), saved(running))).collect(),
@@ -64,6 +76,7 @@ impl Rollouts {
         for (service, saved) in kept.by_service {
             let Some(plan) = plan_of(&service) else { continue };
             let mut rollout = saved.rollout;
+            let mut is_lost = false;
             let judge = serde_json::from_value(saved.judge).unwrap_or_else(|error| {
                 if rollout.is_running() {
                     notes.push(format!(
@@ -72,11 +85,19 @@ impl Rollouts {
                     let now = rollouts.now();
                     rollout.stage = None;
                     rollout.apply(&Decision::Pause(Waits::Unknown), now, crate::telemetry::unix_ms());
+                    is_lost = true;
                 }
                 Judge::new(&plan)
             });
-            let trial = Arc::new(Trial::new(judge, threads, rollouts.tripped.clone()));
-            rollouts.by_service.insert(service, Running { rollout, trial });
+            let trial = Trial::new(judge, threads, rollouts.tripped.clone()).with_failing(saved.failing);
+            let started = if saved.started == 0 { rollout.since_unix } else { saved.started };
+            let (trial, shielded_before) = (Arc::new(trial), saved.shielded);
+            rollouts.by_service.insert(service.clone(), Running { rollout, trial, started, shielded_before });
+            if is_lost {
+                let why = super::show::why_waits(&Waits::Unknown);
+                let (decision, reason) = ("pause", "unknown_state");
+                rollouts.say(&service, Said { decision, reason, why, author: AUTHOR, cause: "start", meters: None });
+            }
         }
         (rollouts, notes)
     }

@@ -6,6 +6,7 @@
 //! asked.rs  what operators say
 //! show.rs   for `status`
 //! keep.rs   what the journal keeps
+//! story.rs  what was decided and why, for people
 //! ```
 //!
 //! A rollout owns the split of its service through an overlay entry whose author is [`AUTHOR`]. A failure is
@@ -16,6 +17,7 @@ mod asked;
 mod keep;
 mod place;
 mod show;
+mod story;
 mod tick;
 
 use std::collections::BTreeMap;
@@ -26,7 +28,10 @@ use tokio::time::Instant;
 
 pub use asked::cause;
 pub use keep::{Kept, Rejection, Saved};
+pub use story::Samples;
+pub(crate) use story::Stories;
 
+use super::api::RolloutDecision;
 use super::controller::Controller;
 use crate::config::model::Rollout as Plan;
 use crate::evidence::{Stamped, Trial};
@@ -42,6 +47,17 @@ pub(crate) const AUTHOR: &str = "rollout";
 pub(crate) struct Running {
     pub rollout: Rollout,
     pub trial: Arc<Trial<Judge>>,
+    /// When it began, in milliseconds since the Unix epoch: tells the rollouts of a service apart.
+    pub started: u64,
+    /// Replays before this process began.
+    pub shielded_before: u64,
+}
+
+impl Running {
+    /// Canary requests that stable answered instead.
+    pub fn shielded(&self) -> u64 {
+        self.shielded_before + self.trial.replays()
+    }
 }
 
 /// All of them, with their clock.
@@ -57,6 +73,9 @@ pub(crate) struct Rollouts {
     pub since: Instant,
     pub kept_at: Instant,
     pub faded_at: Instant,
+    pub sampled_at: Instant,
+    /// Decided, and not yet told: what they belong to is not live yet.
+    pub said: Vec<RolloutDecision>,
 }
 
 impl Rollouts {
@@ -70,6 +89,8 @@ impl Rollouts {
             since: now,
             kept_at: now,
             faded_at: now,
+            sampled_at: now,
+            said: Vec::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::story::Said;
 use super::{AUTHOR, Rollouts, Running, mark_of, shares_for};
 use crate::config::model::{Intent, Rollout as Plan};
 use crate::control::controller::Settlement;
@@ -81,7 +82,7 @@ impl Rollouts {
             let note = format!("service `{name}`: `{canary}` is another one now: its rollout begins anew");
             let cause = format!("rollout of {canary} begins anew");
             let rollout = Rollout::new(stable, canary, mark, now, now_unix);
-            self.insert(name, rollout, plan, threads);
+            self.insert(name, rollout, plan, threads, None);
             return Some(Placed { bp: 0, cause, note: Some(note) });
         }
         if !rollout.is_running() {
@@ -129,11 +130,14 @@ impl Rollouts {
                 "service `{name}`: `{active}` was rejected ({}); `{stable}` stays. To try again: switchback rollout start {name} --again",
                 rejection.why
             );
+            let why = format!("`{active}` was rolled back before: {}", rejection.why);
             self.end(name, "file");
+            let (decision, reason) = ("reject", "rejected");
+            self.say(name, Said { decision, reason, why, author: "", cause: "", meters: None });
             return Some(Placed { bp: 0, cause: format!("{active} is rejected"), note: Some(note) });
         }
         let now = self.now();
-        self.insert(name, Rollout::new(stable, active.into(), mark, now, now_unix), plan, threads);
+        self.insert(name, Rollout::new(stable, active.into(), mark, now, now_unix), plan, threads, None);
         Some(Placed { bp: 0, cause: format!("rollout of {active} begins"), note: None })
     }
 
@@ -158,9 +162,16 @@ impl Rollouts {
         self.rejected.get(service)?.get(version).filter(|rejection| rejection.mark == mark)
     }
 
-    pub fn insert(&mut self, service: &str, rollout: Rollout, plan: &Plan, threads: usize) {
+    /// A rollout begins, instead of the one that may run. `by`: who said so and why, if not the configuration.
+    pub fn insert(&mut self, service: &str, rollout: Rollout, plan: &Plan, threads: usize, by: Option<(&str, &str)>) {
+        self.end(service, "file");
         let trial = Arc::new(Trial::new(Judge::new(plan), threads, self.tripped.clone()));
-        self.by_service.insert(service.into(), Running { rollout, trial });
+        let started = self.next_start(service, rollout.since_unix);
+        let why = format!("{} instead of {}", rollout.canary, rollout.stable);
+        self.by_service.insert(service.into(), Running { rollout, trial, started, shielded_before: 0 });
+        let reason = if by.is_some() { "operator" } else { "file" };
+        let (author, cause) = by.unwrap_or_default();
+        self.say(service, Said { decision: "start", reason, why, author, cause, meters: None });
     }
 
     /// Somebody else decides now.
@@ -170,6 +181,13 @@ impl Rollouts {
             running.rollout.phase = Phase::Superseded { by: by.into() };
             running.rollout.since = now;
             running.rollout.since_unix = crate::telemetry::unix_ms();
+            let (author, reason) = match by {
+                "file" => ("", "file"),
+                "an operator" => ("", "operator"),
+                author => (author, "operator"),
+            };
+            let why = format!("{by} decides now");
+            self.say(service, Said { decision: "superseded", reason, why, author, cause: "", meters: None });
         }
     }
 }

@@ -37,7 +37,6 @@ fn status(running: &Running, plan: &Plan, seen: Option<&Seen>, now: Moment) -> R
         Phase::Superseded { by } => vec![format!("{by} decides now")],
     };
     let meters = running.trial.judge(|judge| judge.meters());
-    let restarts = rollout.restarts_within(std::time::Duration::from_secs(u64::MAX / 2_000), now);
     RolloutStatus {
         phase: phase.into(),
         stable: rollout.stable.clone(),
@@ -45,10 +44,12 @@ fn status(running: &Running, plan: &Plan, seen: Option<&Seen>, now: Moment) -> R
         stage: rollout.stage.map_or(0, |at| at + 1),
         stages: plan.stages.iter().map(|stage| f64::from(crate::rollout::share_of(stage)) / 1e4).collect(),
         since: rollout.since_unix,
+        started: running.started,
+        hold_left_ms: rollout.hold_left(plan, now).map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
         why,
         gate,
         missing: seen.map_or(Vec::new(), |seen| rollout.missing(plan, seen, now)),
-        meters: Some(shown(&meters, restarts as u64)),
+        meters: Some(shown(&meters, rollout.restarts() as u64)),
     }
 }
 
@@ -60,10 +61,13 @@ fn shown(meters: &Meters, restarts: u64) -> RolloutMeters {
         stable_failures: meters.stable.failed,
         errors: meters.errors,
         errors_limit: crate::rollout::ERRORS_LIMIT,
+        errors_absolute: meters.errors_absolute,
+        errors_relative: meters.errors_relative,
         latency: meters.latency,
         latency_limit: crate::rollout::LATENCY_LIMIT,
         proof: meters.proof,
         proof_limit: crate::rollout::PROOF_LIMIT,
+        quick: meters.quick,
         canary_p50_ms: meters.canary_p50,
         canary_p95_ms: meters.canary_p95,
         stable_p50_ms: meters.stable_p50,

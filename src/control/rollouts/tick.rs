@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::story::{Said, why_of, word_of};
 use super::{AUTHOR, Rejection, mark_of, shares_for};
 use crate::analysis::Arm;
 use crate::config::model::Rollout as Plan;
@@ -14,7 +15,7 @@ use crate::control::decide::{Decision as Shares, part};
 use crate::control::event::Trigger;
 use crate::control::publish::Published;
 use crate::evidence::Trial;
-use crate::rollout::{Breach, Decision, Judge, Rollout, Seen, Waits};
+use crate::rollout::{Breach, Decision, Judge, Meters, Rollout, Seen, Waits};
 use crate::routing::compile::split_from;
 use crate::routing::table::CompiledService;
 use crate::routing::{Bucket, ServiceIdx, Share};
@@ -32,6 +33,14 @@ pub(crate) struct Step {
     pub cause: String,
     /// When what caused it happened, on the clock of `Live::nanos`; `None`: now.
     pub trigger_nanos: Option<u64>,
+    /// [`AUTHOR`], or who said so.
+    pub author: String,
+    /// What it is called, if not as the decision is.
+    pub word: Option<&'static str>,
+    /// The rule that decided.
+    pub rule: &'static str,
+    /// The numbers it was decided on; `None`: what is known when it is carried out.
+    pub meters: Option<Meters>,
 }
 
 impl Controller {
@@ -75,10 +84,13 @@ impl Controller {
             }
             let cause = cause_of(&running.rollout, &decision, &plan, &seen);
             let trigger_nanos = running.trial.withdrawn_at();
-            steps.push(Step { service, decision, cause, trigger_nanos });
+            let (author, rule) = (AUTHOR.to_string(), rule_of(&decision));
+            let meters = Some(seen.meters);
+            steps.push(Step { service, decision, cause, trigger_nanos, author, word: None, rule, meters });
         }
         self.with_group(&mut steps);
         let published = self.carry_out(steps, AUTHOR);
+        self.sample();
         if self.rollouts.kept_at.elapsed() >= KEEP {
             self.rollouts.kept_at = Instant::now();
             self.stand();
@@ -100,6 +112,10 @@ impl Controller {
                         decision: step.decision.clone(),
                         cause: format!("rollback {other} with {} of group {group}", step.service),
                         trigger_nanos: step.trigger_nanos,
+                        author: step.author.clone(),
+                        word: None,
+                        rule: "group",
+                        meters: None,
                     });
                 }
             }
@@ -198,34 +214,37 @@ impl Controller {
         };
         for step in &steps {
             self.announce_step(step, &by.author);
+            self.say_step(step);
         }
+        self.tell_decisions(published.as_ref().map(|published| &published.receipt));
         self.stand();
         self.refresh();
         published
     }
 
-    fn announce_step(&self, step: &Step, author: &str) {
-        let decision = match &step.decision {
-            Decision::Stay => return,
-            Decision::Advance { .. } => "advance",
-            Decision::Wait { .. } => "wait",
-            Decision::Pause(_) => "pause",
-            Decision::RollBack(_) => "rollback",
-            Decision::Promote => "promote",
+    /// Who, what, why and on which evidence.
+    fn say_step(&mut self, step: &Step) {
+        let Some(running) = self.rollouts.by_service.get(&step.service) else { return };
+        let meters = step.meters.unwrap_or_else(|| running.trial.judge(|judge| judge.meters()));
+        let said = Said {
+            decision: step.word.unwrap_or_else(|| word_of(&step.decision)),
+            reason: step.rule,
+            why: match step.rule {
+                "group" => step.cause.clone(),
+                _ => why_of(&step.decision, &meters, &step.author),
+            },
+            author: &step.author,
+            cause: &step.cause,
+            meters: Some(meters),
         };
+        self.rollouts.say(&step.service, said);
+    }
+
+    fn announce_step(&self, step: &Step, author: &str) {
+        let decision = word_of(&step.decision);
         let Some(running) = self.rollouts.by_service.get(&step.service) else { return };
         let (meters, statuses) = running.trial.judge(|judge: &mut Judge| (judge.meters(), judge.statuses()));
-        let reason = match &step.decision {
-            Decision::RollBack(breach) | Decision::Pause(Waits::Breach(breach) | Waits::StableBroken(breach)) => {
-                breach_name(breach)
-            }
-            Decision::Pause(Waits::SharedIncident) => "shared_incident",
-            Decision::Pause(Waits::Latency { .. }) => "latency",
-            Decision::Pause(Waits::Inconclusive) => "inconclusive",
-            Decision::Pause(Waits::Unknown) => "unknown_state",
-            Decision::Pause(Waits::Operator { .. }) => "operator",
-            Decision::Stay | Decision::Advance { .. } | Decision::Wait { .. } | Decision::Promote => "evidence",
-        };
+        let reason = step.rule;
         let labels =
             [("service", step.service.clone()), ("decision", decision.to_string()), ("reason", reason.to_string())];
         metrics::counter!(names::ROLLOUT_DECISIONS_TOTAL, &labels).increment(1);
@@ -252,6 +271,22 @@ fn enter(trial: &Trial<Judge>, service: &CompiledService, rollout: &Rollout, sha
     let buckets = super::buckets_of(service, &split, canary);
     let share = part(shares, canary);
     trial.judge(|judge| judge.enter(share, buckets, |bucket| split.of_client(Bucket(bucket)) == canary));
+}
+
+/// The rule behind what was decided by itself.
+fn rule_of(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::RollBack(breach) | Decision::Pause(Waits::Breach(breach) | Waits::StableBroken(breach)) => {
+            breach_name(breach)
+        }
+        Decision::Pause(Waits::SharedIncident) => "shared_incident",
+        Decision::Pause(Waits::Latency { .. }) => "latency",
+        Decision::Pause(Waits::Inconclusive) => "inconclusive",
+        Decision::Pause(Waits::Unknown) => "unknown_state",
+        Decision::Pause(Waits::Operator { .. }) => "operator",
+        Decision::Wait { .. } => "gate",
+        Decision::Stay | Decision::Advance { .. } | Decision::Promote => "evidence",
+    }
 }
 
 fn breach_name(breach: &Breach) -> &'static str {
