@@ -24,6 +24,7 @@ mod instance;
 mod output;
 mod plan;
 mod render;
+mod report;
 mod rollback;
 mod rollout;
 mod run;
@@ -65,7 +66,7 @@ enum Command {
     Plan(plan::Args),
     /// Show what is live
     Status(status::Args),
-    /// What a rollout is to do: start, promote, pause, resume, abort, approve
+    /// What a rollout is to do (start, promote, pause, resume, abort, approve), and what it did: report
     #[command(subcommand)]
     Rollout(rollout::Command),
     /// Show how a request would be routed, and why, without sending it
@@ -187,6 +188,8 @@ mod tests {
             "rollout abort shop",
             "rollout approve shop --gate sre --by ada --comment fine",
             "rollout event shop v2 restart",
+            "rollout report shop --all",
+            "rollout report shop --format html --output report.html",
             "hold shop",
             "release shop --json",
             "clear shop",

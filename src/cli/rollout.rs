@@ -1,4 +1,4 @@
-//! `switchback rollout start|promote|pause|resume|abort|approve|event SERVICE`.
+//! `switchback rollout start|promote|pause|resume|abort|approve|event|report SERVICE`.
 
 use std::process::ExitCode;
 
@@ -64,6 +64,8 @@ pub enum Command {
         #[command(flatten)]
         change: ChangeArgs,
     },
+    /// The whole story of the rollout that runs or ended last
+    Report(super::report::Args),
     /// Report what happened to a version from outside: `restart`
     Event {
         service: String,
@@ -76,6 +78,7 @@ pub enum Command {
 
 pub async fn run(command: Command) -> Result<ExitCode, Failure> {
     let (service, call, body, change): (String, &str, Value, ChangeArgs) = match command {
+        Command::Report(args) => return super::report::run(args).await,
         Command::Start { service, version, again, change } => {
             (service, "rollout/start", json!({ "to": version, "again": again }), change)
         }

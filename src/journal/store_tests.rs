@@ -25,7 +25,9 @@ fn decision(id: u64, service: &str, rollout: u64, word: &str) -> RolloutDecision
 }
 
 fn ids(store: &Store, service: &str) -> Vec<u64> {
-    store.decisions(service, None).expect("read").iter().map(|decision| decision.id).collect()
+    let mut rows =
+        store.connection.prepare("SELECT id FROM decisions WHERE service = ?1 ORDER BY id").expect("a query");
+    rows.query_map([service], |row| row.get(0)).and_then(Iterator::collect).expect("read")
 }
 
 /// Decisions `from` to `to` at once: one by one each waits for the disk.
@@ -62,7 +64,7 @@ fn a_service_keeps_its_last_thousand_decisions_and_all_services_a_bounded_number
     assert_eq!(ids(&store, "cart"), [1], "another service's are its own");
     store.keep_samples("cart", 1, &Samples::new(1)).expect("written");
     store.decision(&decision(1 + DECISIONS_KEPT_OF_ALL as u64, "shop", 2, "start")).expect("written");
-    assert_eq!(ids(&store, "cart"), [], "gone with time");
+    assert!(ids(&store, "cart").is_empty(), "gone with time");
     assert!(store.samples().expect("read").is_empty(), "and its samples with it");
 }
 
@@ -110,6 +112,6 @@ fn what_cannot_be_read_of_a_story_keeps_nobody_from_starting() {
     store.decision(&decision(1, "shop", 7, "start")).expect("written");
     store.connection.execute("INSERT INTO decisions VALUES (2, 'shop', 7, '{')", []).expect("scribbled");
     store.connection.execute("INSERT INTO samples VALUES ('shop', 7, '[]')", []).expect("scribbled");
-    assert_eq!(ids(&store, "shop"), [1]);
+    assert_eq!(store.decisions("shop", None).expect("read").len(), 1);
     assert!(store.remembered().expect("read").samples.is_empty());
 }

@@ -163,7 +163,8 @@ impl Writer {
                 ) => {
                     if let Message::Samples { service, .. } = &message {
                         // Newer ones stand for all before: what waits for a disk does not grow by them.
-                        let is_older = |old: &Message| matches!(old, Message::Samples { service: of, .. } if of == service);
+                        let is_older =
+                            |old: &Message| matches!(old, Message::Samples { service: of, .. } if of == service);
                         self.waiting.retain(|old| !is_older(old));
                     }
                     if self.waiting.len() == QUEUE {

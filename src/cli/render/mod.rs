@@ -1,7 +1,11 @@
 //! What people read: tables, ages, colour. Functions from values to text; the clock is handed in.
 
 mod change;
+mod chart;
+mod evidence;
 mod lists;
+mod page;
+mod report;
 mod rollout;
 #[cfg(test)]
 pub mod samples;
@@ -14,6 +18,8 @@ use owo_colors::OwoColorize;
 
 pub use change::{explanation, plan, receipt};
 pub use lists::{audit, drain, drained, event, history};
+pub use page::page;
+pub use report::report;
 pub use status::status;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

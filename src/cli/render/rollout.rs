@@ -1,18 +1,11 @@
 //! A rollout in a few lines: where it stands, on which evidence, what is missing.
 
-use super::{Tone, ago, paint};
+use super::evidence::{ARM_TITLES, Bar, arm, rate};
+use super::{Tone, ago, paint, span};
 use crate::control::api::{RolloutMeters, RolloutStatus};
 
-/// Characters of a meter.
-const WIDTH: usize = 12;
-
 pub fn lines(out: &mut String, rollout: &RolloutStatus, now: u64, colour: bool) {
-    let tone = match &*rollout.phase {
-        "staged" | "promoted" => Tone::Good,
-        "waiting" | "paused" => Tone::Attention,
-        "rolled_back" => Tone::Bad,
-        _ => Tone::Quiet,
-    };
+    let tone = tone_of(&rollout.phase);
     let phase = paint(&rollout.phase.replace('_', " "), tone, colour);
     let why = if rollout.why.is_empty() { String::new() } else { format!(": {}", rollout.why.join("; ")) };
     out.push_str(&format!(
@@ -21,15 +14,19 @@ pub fn lines(out: &mut String, rollout: &RolloutStatus, now: u64, colour: bool) 
         rollout.canary,
         ago(rollout.since, now)
     ));
-    out.push_str(&format!("    stages    {}\n", bar(rollout, tone, colour)));
+    let hold = match rollout.hold_left_ms {
+        None => String::new(),
+        Some(0) => "   hold is over".into(),
+        Some(left) => format!("   {} of the hold left", span(left)),
+    };
+    out.push_str(&format!("    stages    {}{hold}\n", stages(rollout, tone, colour)));
     if let Some(meters) = &rollout.meters {
-        arms(out, rollout, meters);
-        for (name, value, limit) in [
-            ("errors", meters.errors, meters.errors_limit),
-            ("latency", meters.latency, meters.latency_limit),
-            ("proof", meters.proof, meters.proof_limit),
-        ] {
-            out.push_str(&format!("    {name:<9} {} {value:.2} of {limit}\n", meter(value, limit)));
+        arms(out, rollout, meters, colour);
+        for bar in bars(meters) {
+            out.push_str(&format!("    {}\n", bar.line(colour)));
+        }
+        if meters.restarts > 0 {
+            out.push_str(&format!("    restarts  {} of the canary\n", meters.restarts));
         }
     }
     if !rollout.missing.is_empty() {
@@ -37,81 +34,116 @@ pub fn lines(out: &mut String, rollout: &RolloutStatus, now: u64, colour: bool) 
     }
 }
 
-fn arms(out: &mut String, rollout: &RolloutStatus, meters: &RolloutMeters) {
-    let ms = |ms: Option<f64>| ms.map_or("-".into(), |ms| format!("{ms:.1} ms"));
-    for (name, requests, failures, p50, p95) in [
-        (&rollout.canary, meters.canary_requests, meters.canary_failures, meters.canary_p50_ms, meters.canary_p95_ms),
-        (&rollout.stable, meters.stable_requests, meters.stable_failures, meters.stable_p50_ms, meters.stable_p95_ms),
-    ] {
-        out.push_str(&format!(
-            "    {name:<9} {requests} requests, {failures} failed, p50 {}, p95 {}\n",
-            ms(p50),
-            ms(p95)
-        ));
+pub fn tone_of(phase: &str) -> Tone {
+    match phase {
+        "staged" | "promoted" => Tone::Good,
+        "waiting" | "paused" => Tone::Attention,
+        "rolled_back" => Tone::Bad,
+        _ => Tone::Quiet,
     }
 }
 
-fn bar(rollout: &RolloutStatus, tone: Tone, colour: bool) -> String {
-    let stages = rollout.stages.iter().enumerate().map(|(at, share)| {
-        let text = format!("{} %", (share * 1e4).round() / 1e2);
-        if at + 1 == rollout.stage { paint(&format!("[{text}]"), tone, colour) } else { text }
-    });
-    stages.collect::<Vec<_>>().join(" - ")
+fn arms(out: &mut String, rollout: &RolloutStatus, meters: &RolloutMeters, colour: bool) {
+    let row = |role: &str, version: &str, requests: u64, failures: u64, quantiles: &[Option<f64>]| {
+        let mut cells = vec![format!("{role} {version}"), requests.to_string(), failures.to_string()];
+        cells.push(rate(requests, failures));
+        arm(cells, quantiles, failures > 0)
+    };
+    let canary = [meters.canary_p50_ms, meters.canary_p95_ms];
+    let stable = [meters.stable_p50_ms, meters.stable_p95_ms];
+    let rows = vec![
+        row("canary", &rollout.canary, meters.canary_requests, meters.canary_failures, &canary),
+        row("stable", &rollout.stable, meters.stable_requests, meters.stable_failures, &stable),
+    ];
+    let table = super::table(&ARM_TITLES[..6], rows, colour);
+    out.extend(table.lines().map(|line| format!("  {line}\n")));
 }
 
-/// Logarithmic, because evidence multiplies: empty at 1, full at the limit.
-fn meter(value: f64, limit: f64) -> String {
-    let part = (value.max(1.0).ln() / limit.ln()).clamp(0.0, 1.0);
-    let full = (part * WIDTH as f64).round() as usize;
-    format!("[{}{}]", "#".repeat(full), ".".repeat(WIDTH - full))
+fn bars(meters: &RolloutMeters) -> Vec<Bar> {
+    let mut bars = vec![
+        Bar::against("errors", meters.errors, meters.errors_limit, " to roll back"),
+        Bar::against("latency", meters.latency, meters.latency_limit, " to hold"),
+        Bar::favour("proof", meters.proof, meters.proof_limit, " to go on"),
+    ];
+    bars.extend(meters.quick.map(|quick| Bar::favour("quick", quick, meters.proof_limit, " to go on")));
+    bars
+}
+
+/// Passed stages are joined by `=`, those to come by `-`.
+fn stages(rollout: &RolloutStatus, tone: Tone, colour: bool) -> String {
+    let mut text = String::new();
+    for (at, share) in rollout.stages.iter().enumerate() {
+        if at > 0 {
+            text.push_str(if at < rollout.stage { " = " } else { " - " });
+        }
+        let stage = super::evidence::share(*share);
+        text.push_str(&match at + 1 {
+            nth if nth == rollout.stage => paint(&format!("[{stage}]"), tone, colour),
+            nth if nth > rollout.stage => paint(&stage, Tone::Quiet, colour),
+            _ => stage,
+        });
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples::{self, NOW};
     use super::*;
+
+    fn shown(rollout: &RolloutStatus) -> String {
+        let mut out = String::new();
+        lines(&mut out, rollout, NOW, false);
+        out
+    }
 
     #[test]
     fn a_rollout_is_told_in_a_few_lines() {
-        let rollout = RolloutStatus {
-            phase: "staged".into(),
-            stable: "v1".into(),
-            canary: "v2".into(),
-            stage: 2,
-            stages: vec![0.05, 0.25, 1.0],
-            since: 1_000,
-            why: Vec::new(),
-            gate: None,
-            missing: vec!["30 s of the stage's hold".into()],
-            meters: Some(RolloutMeters {
-                canary_requests: 250,
-                canary_failures: 1,
-                stable_requests: 750,
-                stable_failures: 0,
-                errors: 14.2,
-                errors_limit: 200.0,
-                latency: 0.8,
-                latency_limit: 100.0,
-                proof: 20.0,
-                proof_limit: 20.0,
-                canary_p50_ms: Some(3.04),
-                canary_p95_ms: None,
-                stable_p50_ms: Some(2.9),
-                stable_p95_ms: Some(8.0),
-                restarts: 0,
-            }),
-        };
-        let mut out = String::new();
-        lines(&mut out, &rollout, 61_000, false);
-        let expected = [
-            "  rollout v1 -> v2  staged, 1m 0s ago",
-            "    stages    5 % - [25 %] - 100 %",
-            "    v2        250 requests, 1 failed, p50 3.0 ms, p95 -",
-            "    v1        750 requests, 0 failed, p50 2.9 ms, p95 8.0 ms",
-            "    errors    [######......] 14.20 of 200",
-            "    latency   [............] 0.80 of 100",
-            "    proof     [############] 20.00 of 20",
-            "    missing   30 s of the stage's hold",
-        ];
-        assert_eq!(out.lines().collect::<Vec<_>>(), expected);
+        insta::assert_snapshot!(shown(&samples::rollout()), @r"
+        rollout v1 -> v2  staged, 1m 0s ago
+          stages    5 % = [25 %] - 100 %   30s of the hold left
+          version    requests  failed  rate (95 % sure)          p50     p95
+          canary v2  250       1       0.40 % (0.071 to 2.23 %)  3.0 ms  -
+          stable v1  750       0       0 % (0 to 0.51 %)         2.9 ms  8.0 ms
+          errors    [######......] 14.2 of 200 to roll back
+          latency   [............] 0.80 of 100 to hold
+          proof     [############] 20.0 of 20 to go on
+          missing   30 s of the stage's hold
+        ");
+    }
+
+    #[test]
+    fn a_paused_one_says_why_and_shows_all_meters() {
+        let mut rollout = samples::rollout();
+        rollout.phase = "paused".into();
+        rollout.why = vec!["slower than stable for too long (2.14 x)".into()];
+        rollout.hold_left_ms = Some(0);
+        rollout.missing.clear();
+        let meters = rollout.meters.as_mut().expect("there are some");
+        meters.restarts = 2;
+        meters.quick = Some(0.4);
+        meters.latency = 2_500.0;
+        insta::assert_snapshot!(shown(&rollout), @r"
+        rollout v1 -> v2  paused: slower than stable for too long (2.14 x), 1m 0s ago
+          stages    5 % = [25 %] - 100 %   hold is over
+          version    requests  failed  rate (95 % sure)          p50     p95
+          canary v2  250       1       0.40 % (0.071 to 2.23 %)  3.0 ms  -
+          stable v1  750       0       0 % (0 to 0.51 %)         2.9 ms  8.0 ms
+          errors    [######......] 14.2 of 200 to roll back
+          latency   [############] 2500 of 100 to hold
+          proof     [############] 20.0 of 20 to go on
+          quick     [............] 0.40 of 20 to go on
+          restarts  2 of the canary
+        ");
+    }
+
+    #[test]
+    fn before_the_first_stage_nothing_is_marked() {
+        let rollout = RolloutStatus { stage: 0, meters: None, hold_left_ms: None, ..samples::rollout() };
+        insta::assert_snapshot!(shown(&rollout), @r"
+        rollout v1 -> v2  staged, 1m 0s ago
+          stages    5 % - 25 % - 100 %
+          missing   30 s of the stage's hold
+        ");
     }
 }

@@ -12,6 +12,164 @@ fn weights(pairs: &[(&str, u32)]) -> BTreeMap<String, u32> {
     pairs.iter().map(|(version, weight)| (version.to_string(), *weight)).collect()
 }
 
+pub fn rollout() -> RolloutStatus {
+    RolloutStatus {
+        phase: "staged".into(),
+        stable: "v1".into(),
+        canary: "v2".into(),
+        stage: 2,
+        stages: vec![0.05, 0.25, 1.0],
+        since: NOW - 60_000,
+        started: NOW - 360_000,
+        hold_left_ms: Some(30_000),
+        why: Vec::new(),
+        gate: None,
+        missing: vec!["30 s of the stage's hold".into()],
+        meters: Some(RolloutMeters {
+            canary_requests: 250,
+            canary_failures: 1,
+            stable_requests: 750,
+            stable_failures: 0,
+            errors: 14.2,
+            errors_limit: 200.0,
+            errors_absolute: 14.2,
+            errors_relative: 31.0,
+            latency: 0.8,
+            latency_limit: 100.0,
+            proof: 20.0,
+            proof_limit: 20.0,
+            quick: None,
+            canary_p50_ms: Some(3.04),
+            canary_p95_ms: None,
+            stable_p50_ms: Some(2.9),
+            stable_p95_ms: Some(8.0),
+            restarts: 0,
+        }),
+    }
+}
+
+fn failed(id: &str, at: u64) -> FailedRequest {
+    FailedRequest { id: id.into(), at, status: 500, endpoint: Some(([10, 0, 0, 2], 3000).into()) }
+}
+
+fn arm(requests: u64, failures: u64, p50: f64) -> RolloutArm {
+    RolloutArm {
+        requests,
+        failures,
+        p50_ms: Some(p50),
+        p95_ms: Some(p50 * 2.5),
+        p99_ms: None,
+        first_failure: None,
+        last_failure: None,
+    }
+}
+
+/// A rollout that failed in its second stage.
+pub fn report() -> RolloutReport {
+    let start = NOW - 360_000;
+    let evidence = |canary: (u64, u64), stable: (u64, u64), errors: f64| RolloutEvidence {
+        canary: arm(canary.0, canary.1, 3.04),
+        stable: arm(stable.0, stable.1, 2.9),
+        stage_requests: canary.0,
+        stage_failures: canary.1,
+        errors_absolute: errors * 4.0,
+        errors_relative: errors,
+        errors_limit: 200.0,
+        latency: 0.8,
+        latency_limit: 100.0,
+        proof: 0.9,
+        proof_limit: 20.0,
+        errors_max: 0.001,
+        errors_ratio: 1.25,
+        errors_max_at_100: 0.001,
+        errors_below: 0.001,
+        ..RolloutEvidence::default()
+    };
+    let mut broken = evidence((1_312, 9), (8_804, 1), 254.3);
+    broken.canary.first_failure = Some(failed("7f3a-11", start + 241_000));
+    broken.canary.last_failure = Some(failed("7f3a-98", start + 252_300));
+    broken.shielded = 8;
+    broken.restarts = 1;
+    broken.statuses = vec![(500, 7), (0, 2)];
+    let decision = |id, after, word: &str, reason: &str, stage, share, evidence: &RolloutEvidence| RolloutDecision {
+        id,
+        at: start + after,
+        service: "shop".into(),
+        rollout: start,
+        stable: "v1".into(),
+        canary: "v2".into(),
+        stage,
+        share,
+        decision: word.into(),
+        reason: reason.into(),
+        why: "an endpoint of the canary is ready".into(),
+        author: "rollout".into(),
+        cause: format!("rollout v2 to {} %", share * 100.0),
+        generation: Some(40 + id),
+        evidence: evidence.clone(),
+        receipt: None,
+    };
+    let mut decisions = vec![
+        decision(1, 0, "start", "file", 0, 0.0, &evidence((0, 0), (0, 0), 0.0)),
+        decision(2, 100, "advance", "evidence", 1, 0.05, &evidence((0, 0), (12, 0), 0.0)),
+        decision(3, 180_100, "approve", "gate", 2, 0.25, &evidence((620, 0), (4_100, 1), 0.2)),
+        decision(4, 252_300, "rollback", "errors", 2, 0.0, &broken),
+    ];
+    decisions[0].author = "file".into();
+    decisions[0].cause = "edit of switchback.yaml".into();
+    decisions[0].why = "v2 instead of v1".into();
+    decisions[2].author = "admin:ada@127.0.0.1".into();
+    decisions[2].why = "admin:ada@127.0.0.1 said so; 0 of 620 requests failed, 1 of 4100 on stable".into();
+    decisions[3].why = "9 of 1312 requests failed, 1 of 8804 on stable".into();
+    decisions[3].receipt = Some(RolloutReceipt {
+        triggered_at: start + 252_300,
+        published_at: start + 252_300,
+        flip_micros: 61,
+        last_old_start_micros: Some(38),
+        in_flight_at_flip: 3,
+        shielded: 8,
+    });
+    let samples = (0..=126_u64)
+        .map(|nth| {
+            let (after, failing) = (nth * 2_000, nth.saturating_sub(120));
+            RolloutSample {
+                at: start + after,
+                stage: 1 + usize::from(after > 180_100),
+                share: if after > 180_100 { 0.25 } else { 0.05 },
+                canary_requests: nth * 10,
+                canary_failures: failing * 9 / 6,
+                stable_requests: nth * 70,
+                stable_failures: u64::from(nth > 40),
+                canary_p50_ms: Some(3.0 + (nth % 7) as f64 * 0.05),
+                canary_p95_ms: (nth > 3).then_some(7.0 + (nth % 5) as f64 * 0.2),
+                stable_p50_ms: Some(2.9 + (nth % 6) as f64 * 0.04),
+                stable_p95_ms: Some(6.8 + (nth % 4) as f64 * 0.2),
+                errors: 0.2 * 3.3_f64.powi(failing as i32),
+                latency: 0.8 - nth as f64 * 0.004,
+                proof: 1.003_f64.powi(nth as i32),
+            }
+        })
+        .collect();
+    let status = RolloutStatus {
+        phase: "rolled_back".into(),
+        since: start + 252_300,
+        hold_left_ms: None,
+        why: vec!["it failed more often than allowed and than stable".into()],
+        missing: Vec::new(),
+        ..rollout()
+    };
+    RolloutReport {
+        service: "shop".into(),
+        at: NOW,
+        started: start,
+        rollout: Some(status),
+        evidence: broken,
+        decisions,
+        samples,
+        earlier: Vec::new(),
+    }
+}
+
 pub fn receipt() -> Receipt {
     Receipt {
         generation: 43,

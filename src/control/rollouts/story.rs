@@ -82,8 +82,7 @@ impl Stories {
         let mut inner = self.lock();
         decision.id = inner.next_id;
         inner.next_id += 1;
-        let story =
-            inner.by_service.entry(decision.service.clone()).or_insert_with(|| Story::new(decision.rollout));
+        let story = inner.by_service.entry(decision.service.clone()).or_insert_with(|| Story::new(decision.rollout));
         if story.started != decision.rollout {
             *story = Story::new(decision.rollout);
         }
@@ -333,12 +332,7 @@ fn last(failing: &Failing) -> FailedRequest {
 }
 
 fn named(request: &crate::evidence::FailedRequest) -> FailedRequest {
-    FailedRequest {
-        id: request.id.as_str().into(),
-        at: request.at,
-        status: request.status,
-        endpoint: request.endpoint,
-    }
+    FailedRequest { id: request.id.as_str().into(), at: request.at, status: request.status, endpoint: request.endpoint }
 }
 
 fn sample_of(stage: usize, share: f64, evidence: &RolloutEvidence) -> RolloutSample {
