@@ -124,6 +124,13 @@ async fn a_rollback_names_the_rule_the_evidence_and_the_requests_that_clients_sa
     assert!(after["samples"].as_array().unwrap().len() >= 3, "{after}");
     assert_eq!(after["rollout"]["phase"], "rolled_back");
 
+    // A version that was rolled back is not tried again, and that is a decision too.
+    world.edit_and_wait(|text| text.replace("active: v2", "active: v1")).await;
+    world.edit_and_wait(to_v2).await;
+    let again = report(&world).await;
+    assert_eq!(words(&again), ["start", "advance", "rollback", "reject"]);
+    assert!(decision(&again, "reject")["why"].as_str().unwrap().contains("rolled back before"), "{again}");
+
     // The next rollout has a story of its own, and the one before is still known.
     v2.set(Fault::None);
     world.cli(&["rollout", "start", "shop", "--again"]).await.ok();
@@ -132,7 +139,7 @@ async fn a_rollback_names_the_rule_the_evidence_and_the_requests_that_clients_sa
     assert_eq!(words(&next), ["start", "advance"]);
     assert_eq!(decision(&next, "start")["reason"], "operator");
     let earlier = &report_of_all(&world).await["earlier"][0];
-    assert_eq!(words(earlier), ["start", "advance", "rollback"]);
+    assert_eq!(words(earlier), ["start", "advance", "rollback", "reject"]);
     let shown = world.cli(&["rollout", "report", "shop", "--all"]).await.ok().out;
     assert!(shown.contains("earlier rollouts"), "{shown}");
 }

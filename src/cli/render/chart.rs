@@ -9,6 +9,8 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = 96.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 26.0;
+/// Names of limits stand beside each other, as the limits may be close.
+const LIMIT_NAME: f64 = 150.0;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Scale {
@@ -81,7 +83,7 @@ impl Chart {
             ));
             // A name that does not fit would cover its neighbour's.
             if width > 8.0 + 6.5 * band.name.chars().count() as f64 {
-                out.push_str(&text((from + until) / 2.0, HEIGHT - BOTTOM - 6.0, "middle", "bandname", &band.name));
+                out.push_str(&text((from + until) / 2.0, TOP - 9.0, "middle", "bandname", &band.name));
             }
         }
         self.grid(&mut out);
@@ -95,14 +97,20 @@ impl Chart {
                 name = escape(&mark.name)
             ));
         }
-        for limit in self.limits.iter().filter(|limit| self.holds(limit.at)) {
+        for (nth, limit) in self.limits.iter().filter(|limit| self.holds(limit.at)).enumerate() {
             let y = self.y(limit.at);
             out.push_str(&format!(
                 "<line class=\"limit {}\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>",
                 limit.class,
                 WIDTH - RIGHT
             ));
-            out.push_str(&text(LEFT + 6.0, y - 4.0, "start", &format!("limitname {}", limit.class), &limit.name));
+            out.push_str(&text(
+                LEFT + 6.0 + LIMIT_NAME * nth as f64,
+                y - 4.0,
+                "start",
+                &format!("limitname {}", limit.class),
+                &limit.name,
+            ));
         }
         for line in &self.lines {
             out.push_str(&format!("<path class=\"line {}\" d=\"{}\"/>\n", line.class, self.path(line)));

@@ -126,7 +126,7 @@ fn charts(out: &mut String, report: &RolloutReport, outcome: &Outcome, stages: &
     let limits = promised.map(limit).into_iter().collect();
     let scale = Scale::Linear(top(&lines, promised.unwrap_or(1.0)));
     let title = "Latency of the stage: p95 and p50 (thin)".into();
-    figure(out, Chart { title, lines, limits, scale, value: |at| ms(Some(at)), ..base.clone() });
+    figure(out, Chart { title, lines, limits, scale, value: |at| format!("{} ms", round(at)), ..base.clone() });
 
     let lines = vec![
         line("errors", "errors", of(&|sample| Some(sample.errors))),

@@ -343,12 +343,10 @@ mod tests {
           restarts   1 of the canary
 
         evidence
-          too many  [############] 1017 of 200 to roll back, together with the next
-          more      [############] 254 of 200 to roll back: more than stable
-          latency   [............] 0.80 of 100 to hold
-          proof     [............] 0.90 of 20 to go on
-          too many: more than 0.10 % of the requests; more: than 1.25 times stable's rate
-          proof: fewer than 0.10 %
+          too many  [############] 1017 of 200: it fails more than 0.10 % of its requests
+          more      [############] 254 of 200: and more than 1.25 times stable's rate; both full, it goes back
+          latency   [............] 0.80 of 100: it is slower than stable; full, it stays where it is
+          proof     [............] 0.90 of 20: it fails fewer than 0.10 %; full, it may go on
 
         failed requests
           version  which  at         status  endpoint       request id

@@ -191,6 +191,16 @@ mod tests {
     }
 
     #[test]
+    fn a_rollout_stands_below_its_service() {
+        let mut rolling = samples::status();
+        rolling.services[0].rollout = Some(samples::rollout());
+        let text = status(&rolling, NOW, false);
+        let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("no {part:?} in {text}"));
+        assert!(at("service shop") < at("  rollout v1 -> v2  staged") && at("30s of the hold left") < at("draining\n"));
+        assert!(text.contains("canary v2") && text.contains("[######......] 14.2 of 200 to roll back"), "{text}");
+    }
+
+    #[test]
     fn everything_an_operator_must_see_is_there() {
         let mut busy = samples::status();
         busy.state = "degraded".into();

@@ -379,9 +379,9 @@ pub(super) fn why_of(decision: &Decision, meters: &Meters, author: &str) -> Stri
         meters.canary.failed, meters.canary.total, meters.stable.failed, meters.stable.total
     );
     let tests = match meters.errors_bake {
-        Some(bake) => format!("the test at 100 % holds {bake:.4} of {ERRORS_LIMIT}"),
+        Some(bake) => format!("the test at 100 % holds {bake:.1} of {ERRORS_LIMIT}"),
         None => format!(
-            "\"too many\" holds {:.4}, \"more than stable\" {:.4}, each of {ERRORS_LIMIT}",
+            "\"too many\" holds {:.1}, \"more than stable\" {:.1}, each of {ERRORS_LIMIT}",
             meters.errors_absolute, meters.errors_relative
         ),
     };
