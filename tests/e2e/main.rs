@@ -17,6 +17,7 @@ mod bad_config;
 mod bad_state;
 mod cli;
 mod deadlines;
+mod demo;
 mod drain;
 mod errors_classified;
 mod headline;
