@@ -68,7 +68,7 @@ pub fn capital(value: f64) -> String {
 /// A meter: a test's capital on its way to its limit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bar {
-    pub name: &'static str,
+    pub name: String,
     pub value: f64,
     pub limit: f64,
     /// Said after the numbers: what is bet on, or what the limit is for.
@@ -78,12 +78,12 @@ pub struct Bar {
 }
 
 impl Bar {
-    pub fn against(name: &'static str, value: f64, limit: f64, text: impl Into<String>) -> Bar {
-        Bar { name, value, limit, text: text.into(), is_against: true }
+    pub fn against(name: impl Into<String>, value: f64, limit: f64, text: impl Into<String>) -> Bar {
+        Bar { name: name.into(), value, limit, text: text.into(), is_against: true }
     }
 
-    pub fn favour(name: &'static str, value: f64, limit: f64, text: impl Into<String>) -> Bar {
-        Bar { name, value, limit, text: text.into(), is_against: false }
+    pub fn favour(name: impl Into<String>, value: f64, limit: f64, text: impl Into<String>) -> Bar {
+        Bar { name: name.into(), value, limit, text: text.into(), is_against: false }
     }
 
     /// 0 to 1. Logarithmic, because evidence multiplies: empty at 1, full at the limit.

@@ -262,7 +262,7 @@ fn numbers(out: &mut String, report: &RolloutReport, outcome: &Outcome, stages: 
         let (full, kind) = (bar.part() * 100.0, if bar.is_against { "against" } else { "favour" });
         out.push_str(&format!(
             "<div><span>{}</span><span class=\"meter\"><i class=\"{kind}\" style=\"width:{full:.1}%\"></i></span><span>{} of {}{}</span></div>\n",
-            escape(bar.name),
+            escape(&bar.name),
             capital(bar.value),
             bar.limit,
             escape(&bar.text)

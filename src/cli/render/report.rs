@@ -256,6 +256,10 @@ pub fn bars(evidence: &RolloutEvidence) -> Vec<Bar> {
             ]
         }
     };
+    for (name, value) in &evidence.custom {
+        let text = ": your own guardrail; it goes back when the average of all rules is full";
+        bars.push(Bar::against(plain(name), *value, limit, text));
+    }
     let ratio = evidence.latency_ratio.map_or(String::new(), |ratio| format!(" ({ratio:.2} times)"));
     let text = format!(": it is slower than stable{ratio}; full, it stays where it is");
     bars.push(Bar::against("latency", evidence.latency, evidence.latency_limit, text));

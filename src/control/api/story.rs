@@ -25,8 +25,8 @@ pub struct RolloutDecision {
     /// `start`, `advance`, `wait` (for a gate), `approve`, `pause`, `resume`, `rollback`, `promote`, `superseded` (the
     /// file or an operator decides), `reject` (a version that was rolled back before is not tried again).
     pub decision: String,
-    /// The rule: `evidence`, `errors`, `crashes`, `unhealthy`, `latency`, `shared_incident`, `inconclusive`,
-    /// `unknown_state`, `operator`, `file`, `gate`, `group`, `rejected`.
+    /// The rule: `evidence`, `errors`, `error_window`, `custom`, `crashes`, `unhealthy`, `latency`,
+    /// `shared_incident`, `inconclusive`, `refused` (by a webhook), `unknown_state`, `operator`, `file`, `gate`, `group`, `rejected`.
     pub reason: String,
     /// For people.
     pub why: String,
@@ -69,6 +69,10 @@ pub struct RolloutEvidence {
     /// The only test while the canary has everything: "more than `errors_max_at_100`".
     pub errors_bake: Option<f64>,
     pub errors_limit: f64,
+    /// Guardrails of the user's own about answers: name and capital. They share a budget with the error tests: what
+    /// counts is the average of all that roll back, against `errors_limit`.
+    #[serde(default)]
+    pub custom: Vec<(String, f64)>,
     pub latency: f64,
     pub latency_limit: f64,
     /// Canary's quantile of the latency guardrail over stable's.
@@ -88,7 +92,7 @@ pub struct RolloutEvidence {
     pub restarts: u64,
     /// Canary requests that stable answered instead.
     pub shielded: u64,
-    /// The canary's failures by status, most frequent first; 0 is no answer.
+    /// The canary's bad answers by status, most frequent first; 0 is no answer.
     pub statuses: Vec<(u16, u64)>,
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::story::Said;
 use super::{AUTHOR, Rollouts, Running};
 use crate::evidence::{Failing, Trial};
-use crate::rollout::{Decision, Judge, Rollout, Waits};
+use crate::rollout::{Decision, Judge, Rollout, Waits, guardrails_of};
 
 /// A version that was rolled back: it gets no traffic until it is another one or an operator insists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +77,7 @@ impl Rollouts {
             let Some(plan) = plan_of(&service) else { continue };
             let mut rollout = saved.rollout;
             let mut is_lost = false;
-            let judge = serde_json::from_value(saved.judge).unwrap_or_else(|error| {
+            let mut judge: Judge = serde_json::from_value(saved.judge).unwrap_or_else(|error| {
                 if rollout.is_running() {
                     notes.push(format!(
                         "service `{service}`: the evidence of its rollout cannot be read back ({error}): paused with everything on stable"
@@ -89,6 +89,9 @@ impl Rollouts {
                 }
                 Judge::new(&plan)
             });
+            // The file may have changed meanwhile, and whoever was asked when the process ended cannot answer.
+            judge.follow(&plan, guardrails_of(&plan, rollout.stage));
+            rollout.forget_asked();
             let trial = Trial::new(judge, threads, rollouts.tripped.clone()).with_failing(saved.failing);
             let started = if saved.started == 0 { rollout.since_unix } else { saved.started };
             let (trial, shielded_before) = (Arc::new(trial), saved.shielded);

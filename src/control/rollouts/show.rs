@@ -88,6 +88,7 @@ pub(super) fn why_waits(waits: &Waits) -> String {
         Waits::Latency { ratio: Some(ratio) } => format!("slower than stable for too long ({ratio:.2} x)"),
         Waits::Latency { ratio: None } => "slower than stable for too long".into(),
         Waits::Inconclusive => "neither proven good nor bad in the longest time of a stage".into(),
+        Waits::Refused { why } => why.clone(),
         Waits::Unknown => "its evidence could not be read back after a restart".into(),
     }
 }
@@ -95,6 +96,10 @@ pub(super) fn why_waits(waits: &Waits) -> String {
 pub(super) fn why_breach(breach: &Breach) -> String {
     match breach {
         Breach::Errors => "it failed more often than allowed and than stable".into(),
+        Breach::ErrorWindow => "its rate of errors was above the limit for the whole of the window".into(),
+        Breach::Custom { rule } => format!("it broke the guardrail `{rule}`"),
+        Breach::Latency { ratio: Some(ratio) } => format!("slower than stable for too long ({ratio:.2} x)"),
+        Breach::Latency { ratio: None } => "slower than stable for too long".into(),
         Breach::Crashes { restarts } => format!("it restarted {restarts} times"),
         Breach::Unhealthy => "none of its endpoints could be used".into(),
         Breach::Operator { who, reason: Some(reason) } => format!("{who}: {reason}"),

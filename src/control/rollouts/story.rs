@@ -274,9 +274,9 @@ impl Controller {
 
 /// All that is known of a rollout. `meters`: as they were when it was decided.
 fn evidence(running: &Running, meters: Option<Meters>) -> RolloutEvidence {
-    let (known, thresholds, p99, statuses) = running.trial.judge(|judge| {
+    let (known, thresholds, p99, statuses, custom) = running.trial.judge(|judge| {
         let p99 = [Arm::Stable, Arm::Canary].map(|arm| judge.p99(arm));
-        (judge.meters(), judge.thresholds(), p99, judge.statuses())
+        (judge.meters(), judge.thresholds(), p99, judge.statuses(), judge.custom_evidence())
     });
     let meters = meters.unwrap_or(known);
     let failing = running.trial.failing();
@@ -317,6 +317,7 @@ fn evidence(running: &Running, meters: Option<Meters>) -> RolloutEvidence {
         errors_ratio: thresholds.errors_ratio,
         errors_max_at_100: thresholds.errors_max_at_100,
         errors_below: thresholds.errors_below,
+        custom,
         restarts: running.rollout.restarts() as u64,
         shielded: running.shielded(),
         statuses,
@@ -365,6 +366,7 @@ pub(super) fn word_of(decision: &Decision) -> &'static str {
         Decision::Stay => "stay",
         Decision::Advance { .. } => "advance",
         Decision::Wait { .. } => "wait",
+        Decision::Ask(_) => "ask",
         Decision::Pause(_) => "pause",
         Decision::RollBack(_) => "rollback",
         Decision::Promote => "promote",
@@ -386,7 +388,7 @@ pub(super) fn why_of(decision: &Decision, meters: &Meters, author: &str) -> Stri
         ),
     };
     match decision {
-        Decision::Stay => String::new(),
+        Decision::Stay | Decision::Ask(_) => String::new(),
         Decision::Advance { .. } | Decision::Promote if author != AUTHOR => format!("{author} said so; {failed}"),
         Decision::Advance { to: 0 } => "an endpoint of the canary is ready".into(),
         Decision::Advance { .. } | Decision::Promote => {
