@@ -13,7 +13,7 @@ use http::{HeaderMap, Method};
 use switchback::analysis::Arm;
 use switchback::config::load::{Source, parse};
 use switchback::config::model::*;
-use switchback::evidence::Trial;
+use switchback::evidence::{FailedRequest, RequestId, Trial};
 use switchback::rollout::{Bad, Failure, Judge};
 use switchback::routing::compile::{compile, intended_shares, split_from};
 use switchback::routing::matcher::RequestView;
@@ -250,6 +250,12 @@ fn evidence(criterion: &mut Criterion) {
             });
         });
         // Stable fails as the canary does, so that nothing is decided and all is computed each time.
+        let request = FailedRequest {
+            id: RequestId::sent(b"4bf92f35-77b3-4da6-a3ce-929d0e0e4736").expect("not empty"),
+            at: 1_764_038_400_000,
+            status: 500,
+            endpoint: None,
+        };
         group.bench_function(BenchmarkId::new("failure", threads), |bencher| {
             bencher.iter_custom(|rounds| {
                 let trial = trial(threads);
@@ -257,6 +263,7 @@ fn evidence(criterion: &mut Criterion) {
                     for at in 0..rounds {
                         let arm = if at % 20 == 0 { Arm::Canary } else { Arm::Stable };
                         trial.answered(thread, arm, None);
+                        trial.note(arm, request);
                         trial.failed(
                             black_box(Failure { arm, pi: 0.05, bucket: None, status: 500, bad: Bad::FAILED }),
                             at,

@@ -79,7 +79,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The demo counts its own data threads as `run` does.
     ("demo", &["config", "worker", "control", "telemetry", "admin", "sessions", "engine"]),
     // Intervals of rates are for people.
-    ("cli", &["analysis", "config", "routing", "control", "worker", "demo", "telemetry", "admin", "endpoints", "sessions"]),
+    (
+        "cli",
+        &["analysis", "config", "routing", "control", "worker", "demo", "telemetry", "admin", "endpoints", "sessions"],
+    ),
 ];
 
 /// Arrows that point up or sideways, each narrowed to what it may name and why.

@@ -1,17 +1,24 @@
 //! The story of a service's last rollout as one answer, and of those before it if they are asked for.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::api::{EarlierRollout, Refused, RolloutDecision, RolloutReport};
 use super::decide::unknown;
 use super::shared::Shared;
 use crate::telemetry::unix_ms;
 
+/// Longest wait for the journal.
+const READ: Duration = Duration::from_secs(3);
+
 /// `all`: with every rollout that the journal knows of.
 pub(crate) async fn report(shared: &Shared, service: &str, all: bool) -> Result<RolloutReport, Refused> {
     let told = shared.stories.last(service);
     let journaled = match &shared.journal {
-        Some(journal) if all || told.is_none() => journal.decisions(service).await,
+        Some(journal) if all || told.is_none() => {
+            // A disk that hangs must not keep what is known from who asks.
+            tokio::time::timeout(READ, journal.decisions(service)).await.unwrap_or_default()
+        }
         Some(_) | None => Vec::new(),
     };
     let mut rollouts = by_rollout(journaled);

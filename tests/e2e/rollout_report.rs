@@ -203,20 +203,16 @@ async fn a_deadline_that_passes_is_found_by_its_id_too() {
 async fn what_operators_say_is_told_with_who_and_why() {
     let mut world = World::new();
     let (v1, v2) = (world.origin("v1").await, world.origin("v2").await);
-    let rollout = "rollout:\n  stages: [10%, { weight: 50%, approve: sre, hold: 1h }, 100%]\n  promote_when: { hold: 10ms, promote_on_time: true }";
+    let rollout = "rollout:\n  stages: [10%, { weight: 50%, approve: sre, hold: 1h }, 100%]\n  promote_when: { hold: 1s, promote_on_time: true }";
     let text = one_service(&[&v1, &v2], &format!("active: v1\n{rollout}"));
     world.start(&format!("gates: {{ sre: {{ approvers: [ada] }} }}\n{text}")).await;
     world.edit_config(to_v2);
     until_stage(&world, 1).await;
     world.cli(&["rollout", "pause", "shop", "--reason", "<script>alert('x')</script>"]).await.ok();
     world.cli(&["rollout", "resume", "shop"]).await.ok();
-    world.get("/").await;
-    until("it waits", || async {
-        let mut client = world.client();
-        client.get("/").await;
-        world.service_status("shop").await["rollout"]["phase"] == "waiting"
-    })
-    .await;
+    let load = Load::start(world.web(), &Plan::default());
+    until("it waits", || async { world.service_status("shop").await["rollout"]["phase"] == "waiting" }).await;
+    load.stop().await.assert_unbroken();
     world.cli(&["rollout", "approve", "shop", "--by", "ada", "--comment", "fine by me"]).await.ok();
     until_stage(&world, 2).await;
     world.edit_and_wait(|text| text.replace("active: v2", "active: v1")).await;

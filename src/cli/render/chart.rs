@@ -9,7 +9,7 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = 96.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 26.0;
-/// Names of limits stand beside each other, as the limits may be close.
+/// Names of limits stand beside each other, above and below in turn: the limits may be close.
 const LIMIT_NAME: f64 = 150.0;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -104,13 +104,8 @@ impl Chart {
                 limit.class,
                 WIDTH - RIGHT
             ));
-            out.push_str(&text(
-                LEFT + 6.0 + LIMIT_NAME * nth as f64,
-                y - 4.0,
-                "start",
-                &format!("limitname {}", limit.class),
-                &limit.name,
-            ));
+            let (x, beside) = (LEFT + 6.0 + LIMIT_NAME * nth as f64, if nth % 2 == 1 { 12.0 } else { -4.0 });
+            out.push_str(&text(x, y + beside, "start", &format!("limitname {}", limit.class), &limit.name));
         }
         for line in &self.lines {
             out.push_str(&format!("<path class=\"line {}\" d=\"{}\"/>\n", line.class, self.path(line)));

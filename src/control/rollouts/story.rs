@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{AUTHOR, Rollouts, Running};
-use crate::analysis::Arm;
+use crate::analysis::{Arm, Counts};
 use crate::control::api::{
     FailedRequest, Receipt, RolloutArm, RolloutDecision, RolloutEvidence, RolloutReceipt, RolloutSample,
 };
@@ -281,24 +281,8 @@ fn evidence(running: &Running, meters: Option<Meters>) -> RolloutEvidence {
     let meters = meters.unwrap_or(known);
     let failing = running.trial.failing();
     RolloutEvidence {
-        canary: RolloutArm {
-            requests: meters.canary.total,
-            failures: meters.canary.failed,
-            p50_ms: meters.canary_p50.map(rounded),
-            p95_ms: meters.canary_p95.map(rounded),
-            p99_ms: p99[1].map(rounded),
-            first_failure: failing[1].as_ref().map(|failing| first(failing)),
-            last_failure: failing[1].as_ref().map(|failing| last(failing)),
-        },
-        stable: RolloutArm {
-            requests: meters.stable.total,
-            failures: meters.stable.failed,
-            p50_ms: meters.stable_p50.map(rounded),
-            p95_ms: meters.stable_p95.map(rounded),
-            p99_ms: p99[0].map(rounded),
-            first_failure: failing[0].as_ref().map(|failing| first(failing)),
-            last_failure: failing[0].as_ref().map(|failing| last(failing)),
-        },
+        canary: arm(meters.canary, [meters.canary_p50, meters.canary_p95, p99[1]], failing[1]),
+        stable: arm(meters.stable, [meters.stable_p50, meters.stable_p95, p99[0]], failing[0]),
         stage_requests: meters.stage.total,
         stage_failures: meters.stage.failed,
         errors_absolute: meters.errors_absolute,
@@ -324,16 +308,23 @@ fn evidence(running: &Running, meters: Option<Meters>) -> RolloutEvidence {
     }
 }
 
-fn first(failing: &Failing) -> FailedRequest {
-    named(&failing.first)
-}
-
-fn last(failing: &Failing) -> FailedRequest {
-    named(&failing.last)
-}
-
-fn named(request: &crate::evidence::FailedRequest) -> FailedRequest {
-    FailedRequest { id: request.id.as_str().into(), at: request.at, status: request.status, endpoint: request.endpoint }
+fn arm(counts: Counts, quantiles: [Option<f64>; 3], failing: Option<Failing>) -> RolloutArm {
+    let [p50_ms, p95_ms, p99_ms] = quantiles.map(|quantile| quantile.map(rounded));
+    let named = |request: &crate::evidence::FailedRequest| FailedRequest {
+        id: request.id.as_str().into(),
+        at: request.at,
+        status: request.status,
+        endpoint: request.endpoint,
+    };
+    RolloutArm {
+        requests: counts.total,
+        failures: counts.failed,
+        p50_ms,
+        p95_ms,
+        p99_ms,
+        first_failure: failing.as_ref().map(|failing| named(&failing.first)),
+        last_failure: failing.as_ref().map(|failing| named(&failing.last)),
+    }
 }
 
 fn sample_of(stage: usize, share: f64, evidence: &RolloutEvidence) -> RolloutSample {
