@@ -1,7 +1,6 @@
 use super::*;
 use crate::control::api::RolloutEvidence;
 use crate::control::rollouts::Saved;
-use crate::rollout::{Moment, Rollout};
 
 fn decision(id: u64, service: &str, rollout: u64, word: &str) -> RolloutDecision {
     RolloutDecision {
@@ -95,9 +94,7 @@ fn a_start_gets_the_story_of_each_rollout_that_it_goes_on_with() {
     };
     samples.push(1_700_000_000_000, sample);
     store.keep_samples("shop", 8, &samples).expect("written");
-    let rollout = Rollout::new("v1".into(), "v2".into(), "mark".into(), Moment(0), 8);
-    let saved = Saved { rollout, judge: serde_json::Value::Null, started: 8, failing: [None; 2], shielded: 0 };
-    let kept = Kept { by_service: BTreeMap::from([("shop".into(), saved)]), ..Kept::default() };
+    let kept = Kept { by_service: BTreeMap::from([("shop".into(), Saved::begun(8))]), ..Kept::default() };
     store.standing(&Standing { rollouts: kept, ..Standing::default() }).expect("written");
     let remembered = store.remembered().expect("read");
     let words: Vec<&str> = remembered.decisions.iter().map(|decision| &*decision.decision).collect();

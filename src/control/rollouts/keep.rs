@@ -105,3 +105,13 @@ impl Rollouts {
         (rollouts, notes)
     }
 }
+
+#[cfg(test)]
+impl Saved {
+    /// A rollout of `v2` that began then, without evidence.
+    pub fn begun(started: u64) -> Saved {
+        let now = crate::rollout::Moment::default();
+        let rollout = Rollout::new("v1".into(), "v2".into(), "mark".into(), now, started);
+        Saved { rollout, judge: serde_json::Value::Null, started, failing: [None; 2], shielded: 0 }
+    }
+}
