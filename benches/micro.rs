@@ -14,7 +14,7 @@ use switchback::analysis::Arm;
 use switchback::config::load::{Source, parse};
 use switchback::config::model::*;
 use switchback::evidence::Trial;
-use switchback::rollout::{Failure, Judge};
+use switchback::rollout::{Bad, Failure, Judge};
 use switchback::routing::compile::{compile, intended_shares, split_from};
 use switchback::routing::matcher::RequestView;
 use switchback::routing::*;
@@ -227,7 +227,7 @@ fn trial(threads: usize) -> Trial<Judge> {
     let loaded = parse(vec![Source { path: "bench.yaml".into(), text: text.into() }]).expect("the text is valid");
     let plan = loaded.config.services.values().find_map(|service| service.rollout.clone()).expect("it is in the text");
     let trial = Trial::new(Judge::new(&plan), threads, Arc::default());
-    trial.judge(|judge| judge.enter(0.05, 0, |_| false));
+    trial.judge(|judge| judge.enter((&plan, &plan.guardrails), 0.05, 0, |_| false));
     trial
 }
 
@@ -257,7 +257,10 @@ fn evidence(criterion: &mut Criterion) {
                     for at in 0..rounds {
                         let arm = if at % 20 == 0 { Arm::Canary } else { Arm::Stable };
                         trial.answered(thread, arm, None);
-                        trial.failed(black_box(Failure { arm, pi: 0.05, bucket: None, status: 500 }), at);
+                        trial.failed(
+                            black_box(Failure { arm, pi: 0.05, bucket: None, status: 500, bad: Bad::FAILED }),
+                            at,
+                        );
                     }
                 });
                 // What was dropped costs nothing; this is the price of judging each one.

@@ -91,10 +91,22 @@ impl ErrorJudge {
         }
     }
 
+    /// Other limits from now on. What was seen was judged by those of its time, which stays valid.
+    pub fn set_limits(&mut self, limits: ErrorLimits) {
+        if limits != self.limits {
+            self.limits = limits;
+            self.bake_limit = self.bake_limit_now();
+        }
+    }
+
+    fn bake_limit_now(&self) -> f64 {
+        bake_limit(self.limits.slo, self.limits.rho, self.stable.failed, self.stable.total)
+    }
+
     /// The canary's share of new requests from now on, 0 to 1. At 1 the bake begins, with a test of its own.
     pub fn set_share(&mut self, share: f64) {
         if share >= 1.0 && self.share < 1.0 {
-            self.bake_limit = bake_limit(self.limits.slo, self.limits.rho, self.stable.failed, self.stable.total);
+            self.bake_limit = self.bake_limit_now();
             self.bake = Some(EProc::new(Grid::Against));
         }
         self.share = share;
@@ -176,6 +188,14 @@ impl ErrorJudge {
             Verdict::Hold(HoldReason::Relative)
         } else {
             Verdict::Continue
+        }
+    }
+
+    /// Evidence against the canary: of both tests the lesser one; with everything on it, the only one left.
+    pub fn against(&self) -> f64 {
+        match self.bake.as_ref().filter(|_| self.share >= 1.0) {
+            Some(bake) => bake.value(),
+            None => self.absolute.value().min(self.relative.value()),
         }
     }
 

@@ -206,7 +206,7 @@ impl ProxyHttp for App {
             if !is_stale(&error, ctx, client_reused) {
                 ctx.attempt_failed();
             }
-            ctx.judge_failure(0);
+            ctx.judge_failure();
             if ctx.shield(session, Sent::Maybe) {
                 error.set_retry(true);
             }
@@ -222,7 +222,7 @@ impl ProxyHttp for App {
         mut error: Box<Error>,
     ) -> Box<Error> {
         ctx.attempt_failed();
-        ctx.judge_failure(0);
+        ctx.judge_failure();
         if let Some(attempt) = &ctx.attempt {
             ctx.tried.push(attempt.endpoint.incarnation);
             attempt.endpoint.rest(attempt.address);
@@ -334,12 +334,9 @@ impl App {
         let is_final = !response.status.is_informational() || status == 101;
         if is_final {
             self.answered(status, ctx);
-            if status >= 500 {
-                ctx.judge_failure(status);
-                if ctx.shield(session, Sent::Maybe) {
-                    // Nothing of this answer is used, and its connection is not used again.
-                    return Err(Error::explain(ErrorType::HTTPStatus(status), "shielded").into_up());
-                }
+            if ctx.judge_head(status, &response.headers) && ctx.shield(session, Sent::Maybe) {
+                // Nothing of this answer is used, and its connection is not used again.
+                return Err(Error::explain(ErrorType::HTTPStatus(status), "shielded").into_up());
             }
             if status == 101 {
                 let silence = ctx.compiled_service().map(|service| service.service.timeouts.upgrade_idle);

@@ -10,6 +10,7 @@ use http::HeaderValue;
 use super::app::Incoming;
 use super::headers;
 use super::held::Held;
+use super::judged::Judged;
 use super::services::Services;
 use crate::endpoints::EndpointRuntime;
 use crate::net::{Deadline, Fate, Link};
@@ -57,8 +58,7 @@ pub struct Context {
     pub attempts: u32,
     /// The second chance after a stale pooled connection has been used.
     pub stale_retried: bool,
-    /// The present attempt was judged a failure.
-    pub judged: bool,
+    pub judged: Judged,
     /// The request was the canary's and is answered by stable.
     pub shielded: bool,
     /// The client knows no chunked coding: an answer without length ends with the connection.
@@ -105,7 +105,7 @@ impl Context {
             tried: Vec::new(),
             attempts: 0,
             stale_retried: false,
-            judged: false,
+            judged: Judged::Not,
             shielded: false,
             ends_with_connection: false,
             kind: Kind::Http,
@@ -154,7 +154,7 @@ impl Context {
         self.end_attempt();
         attempt.endpoint.begin(self.thread);
         self.attempts += 1;
-        self.judged = false;
+        self.judged = Judged::Not;
         self.attempt = Some(attempt);
     }
 
@@ -196,7 +196,7 @@ impl Context {
         let is_endpoints_fault = matches!(self.fate, Some(Fate::Deadline(Deadline::Response | Deadline::Silence)));
         if is_endpoints_fault && self.kind == Kind::Http {
             self.attempt_failed();
-            self.judge_failure(0);
+            self.judge_failure();
         }
         // A silent tunnel that is closed, and a stream that is asked to come back, are no failures.
         let is_orderly = self.kind.is_stream()

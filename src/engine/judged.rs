@@ -11,14 +11,25 @@
 //! concern. If the request may run twice, or was never sent, it is asked of stable; the judge sees the failure
 //! all the same. A deadline that passes is not shielded: it ends the whole exchange (see [`super::connection`]).
 
+use http::HeaderMap;
 use pingora_proxy::Session;
 
 use super::context::Context;
 use crate::analysis::Arm;
 use crate::evidence::Stamped;
-use crate::rollout::Failure;
+use crate::rollout::{self, Bad, Failure};
 use crate::routing::Reason;
 use crate::telemetry::names;
+
+/// What the judge knows of the present attempt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Judged {
+    #[default]
+    Not,
+    /// It broke a guardrail, but did not fail.
+    Bad,
+    Failed,
+}
 
 /// How much of a request an endpoint can have seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,19 +56,39 @@ impl Context {
         }
     }
 
-    /// The present attempt failed; `status` is what the endpoint answered, 0 without an answer.
-    pub fn judge_failure(&mut self, status: u16) {
-        if std::mem::replace(&mut self.judged, true) {
-            return;
+    /// The present attempt failed without a final answer.
+    pub fn judge_failure(&mut self) {
+        // An answer that was bad in another way can still break off. It is one more failure then.
+        if self.judged != Judged::Failed {
+            self.judged = Judged::Failed;
+            self.book(0, Bad::FAILED);
         }
+    }
+
+    /// The head of the final answer is here. Says whether it is a failure.
+    pub fn judge_head(&mut self, status: u16, headers: &HeaderMap) -> bool {
+        let bad = rollout::bad(self.trial().map_or(&[], |(stamped, _)| &stamped.watches), status, headers);
+        if bad.is_any() && self.judged == Judged::Not {
+            self.judged = if bad.has_failed() { Judged::Failed } else { Judged::Bad };
+            self.book(status, bad);
+        }
+        bad.has_failed()
+    }
+
+    fn book(&self, status: u16, bad: Bad) {
         let Some((stamped, arm)) = self.trial() else { return };
         let bucket = self.destination.as_ref().and_then(|to| to.choice.bucket).map(|bucket| bucket.0);
-        stamped.trial.failed(Failure { arm, pi: stamped.pi, bucket, status }, self.services.live.nanos());
+        let failure = Failure { arm, pi: stamped.pi, bucket, status, bad };
+        stamped.trial.failed(failure, self.services.live.nanos());
     }
 
     /// The exchange is over; counts it unless it was judged a failure.
     pub fn judge_end(&mut self, took: std::time::Duration) {
-        if self.judged || self.attempt.is_none() || self.error.is_some() || !(100..500).contains(&self.status) {
+        if self.judged != Judged::Not
+            || self.attempt.is_none()
+            || self.error.is_some()
+            || !(100..500).contains(&self.status)
+        {
             return;
         }
         if let Some((stamped, arm)) = self.trial() {

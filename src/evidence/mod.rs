@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub use trial::Trial;
 
-use crate::rollout::Judge;
+use crate::rollout::{Judge, Watch};
 use crate::routing::VersionIdx;
 
 /// A rollout as one generation sees it: what its requests are stamped with, and judged by, however late they end.
@@ -22,6 +22,8 @@ pub struct Stamped {
     pub canary: VersionIdx,
     /// The canary's share of new requests, 0 to 1.
     pub pi: f64,
+    /// The guardrails of this stage that look at answers.
+    pub watches: Arc<[Watch]>,
     /// Most replays in hundredths of a percent of all requests; `None` without shield.
     pub shield: Option<u16>,
 }

@@ -223,7 +223,8 @@ mod tests {
         }
     }
 
-    const FAILURE: Failure = Failure { arm: Arm::Canary, pi: 0.05, bucket: None, status: 500 };
+    const FAILURE: Failure =
+        Failure { arm: Arm::Canary, pi: 0.05, bucket: None, status: 500, bad: crate::rollout::Bad::FAILED };
 
     fn trial(rolls_back_at: u64, threads: usize) -> Trial<Counting> {
         Trial::new(Counting { rolls_back_at, ..Counting::default() }, threads, Arc::default())

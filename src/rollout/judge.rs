@@ -7,19 +7,22 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::seen::Meters;
+use super::ERRORS_LIMIT;
+use super::custom::{Bad, Customs};
+use super::phase::Breach;
+use super::seen::{Around, Meters, Seen};
 use crate::analysis::{
-    Arm, Counts, ErrorJudge, ErrorLimits, LEVELS, LatencyJudge, MARGIN, PromoteGate, QuickEnough, Sketch, Verdict,
-    value_of,
+    Arm, Counts, ErrorJudge, ErrorLimits, HoldReason, LEVELS, LatencyJudge, MARGIN, PromoteGate, QuickEnough, Sketch,
+    Verdict, value_of,
 };
-use crate::config::model::{Rollout as Plan, Then};
+use crate::config::model::{Guardrails, Rollout as Plan, Then};
 
 /// How many times stable's rate a promoted canary may certainly not have.
 const RATIO_PROVEN: f64 = 1.5;
 /// Statuses and requests that a report names.
 const STATUSES_KEPT: usize = 8;
 
-/// One failed attempt, as it was stamped when it was routed.
+/// One attempt that broke a rule, as it was stamped when it was routed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Failure {
     pub arm: Arm,
@@ -29,6 +32,7 @@ pub struct Failure {
     pub bucket: Option<u16>,
     /// What the endpoint answered; 0 if it did not.
     pub status: u16,
+    pub bad: Bad,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +40,8 @@ pub struct Judge {
     errors: ErrorJudge,
     /// Whether too many errors roll back (or pause); `None`: the rule is off.
     errors_then: Option<bool>,
+    #[serde(default)]
+    customs: Customs,
     latency: LatencyJudge,
     promote: PromoteGate,
     errors_below: f64,
@@ -60,15 +66,14 @@ const BUCKETS: u64 = crate::routing::Bucket::COUNT as u64;
 
 impl Judge {
     pub fn new(plan: &Plan) -> Judge {
-        let rule = plan.guardrails.errors;
-        let (slo, rho) = rule.map_or((plan.promote_when.errors_below, 1.25), |rule| (rule.max, rule.ratio));
         let quick = plan
             .promote_when
             .latency
             .map(|promise| (promise.quantile, promise.below.as_secs_f64() * 1e3, QuickEnough::new(promise.quantile)));
-        Judge {
-            errors: ErrorJudge::new(ErrorLimits { slo, rho, ..ErrorLimits::default() }),
-            errors_then: rule.map(|rule| rule.then == Then::RollBack),
+        let mut judge = Judge {
+            errors: ErrorJudge::new(ErrorLimits::default()),
+            errors_then: None,
+            customs: Customs::default(),
             latency: LatencyJudge::new(),
             promote: PromoteGate::new(plan.promote_when.errors_below, RATIO_PROVEN),
             errors_below: plan.promote_when.errors_below,
@@ -83,13 +88,31 @@ impl Judge {
             failed_stable: BTreeSet::new(),
             canary_buckets: 0,
             statuses: Vec::new(),
-        }
+        };
+        judge.follow(plan, &plan.guardrails);
+        judge
+    }
+
+    /// From now on these guardrails apply; what speaks against the canary is kept.
+    pub fn follow(&mut self, plan: &Plan, rules: &Guardrails) {
+        let (slo, rho) = rules.errors.map_or((plan.promote_when.errors_below, 1.25), |rule| (rule.max, rule.ratio));
+        self.errors.set_limits(ErrorLimits { slo, rho, ..ErrorLimits::default() });
+        self.errors_then = rules.errors.map(|rule| rule.then == Then::RollBack);
+        self.customs.follow(rules, self.share);
+        self.latency_quantile = rules.latency.map_or(0.95, |rule| rule.quantile);
     }
 
     /// A stage begins: the proof starts anew, what speaks against the canary is kept. `is_canary` says which
     /// buckets of sticky clients are the canary's now; `canary_buckets` how many, 0 without stickiness.
-    pub fn enter(&mut self, share: f64, canary_buckets: u64, is_canary: impl Fn(u16) -> bool) {
+    pub fn enter(
+        &mut self,
+        (plan, rules): (&Plan, &Guardrails),
+        share: f64,
+        canary_buckets: u64,
+        is_canary: impl Fn(u16) -> bool,
+    ) {
         self.share = share;
+        self.follow(plan, rules);
         self.errors.set_share(share);
         self.promote = PromoteGate::new(self.errors_below, RATIO_PROVEN);
         if let Some((quantile, _, quick)) = &mut self.quick {
@@ -109,6 +132,7 @@ impl Judge {
             return;
         }
         self.errors.succeeded(arm, requests);
+        self.customs.succeeded(arm, requests);
         self.promote.succeeded(arm, requests);
         match arm {
             Arm::Canary => self.stage.total += requests,
@@ -118,21 +142,27 @@ impl Judge {
 
     /// Says whether the canary is to be rolled back now.
     pub fn failed(&mut self, failure: &Failure) -> bool {
-        let Failure { arm, pi, bucket, status } = *failure;
+        let Failure { arm, pi, bucket, status, bad } = *failure;
+        let has_failed = bad.has_failed();
         match bucket.filter(|_| self.canary_buckets > 0 && pi < 1.0) {
+            _ if !has_failed => self.errors.succeeded(arm, 1),
             Some(bucket) => self.failed_for(arm, pi, bucket),
             None => self.errors.failed(arm, pi),
         }
-        self.promote.failed(arm, pi);
+        self.customs.answered(arm, pi, bad);
+        match has_failed {
+            true => self.promote.failed(arm, pi),
+            false => self.promote.succeeded(arm, 1),
+        }
         match arm {
             Arm::Canary => {
                 self.stage.total += 1;
-                self.stage.failed += 1;
+                self.stage.failed += u64::from(has_failed);
                 self.note(status);
             }
             Arm::Stable => {}
         }
-        self.errors_then == Some(true) && self.verdict() == Verdict::RollBack
+        self.pressure() >= ERRORS_LIMIT
     }
 
     /// One broken client is one failure: the relative test counts each bucket once.
@@ -191,10 +221,70 @@ impl Judge {
         self.stable.halve();
     }
 
+    /// The evidence of all rules that roll back: they share one budget, so each has an equal part of it. An average of
+    /// such evidence is evidence (Vovk and Wang 2021).
+    fn pressure(&self) -> f64 {
+        let (mut sum, mut rules) = (0.0, 0_u32);
+        for (_, judge, _) in self.present().filter(|(_, _, rolls_back)| *rolls_back) {
+            sum += judge.against();
+            rules += 1;
+        }
+        if rules == 0 { 0.0 } else { sum / f64::from(rules) }
+    }
+
+    /// The rules about answers that the present stage has; `None` is the rule `errors`.
+    fn present(&self) -> impl Iterator<Item = (Option<&str>, &ErrorJudge, bool)> {
+        let errors = self.errors_then.map(|rolls_back| (None, &self.errors, rolls_back));
+        errors.into_iter().chain(self.customs.present().map(|(name, judge, back)| (Some(name), judge, back)))
+    }
+
+    /// The rule that is broken: one that rolls back before one that pauses.
+    pub fn broken(&self) -> Option<(Breach, Then)> {
+        let (worst, then) = if self.pressure() >= ERRORS_LIMIT {
+            let back = self.present().filter(|(_, _, rolls_back)| *rolls_back);
+            (back.max_by(|one, other| one.1.against().total_cmp(&other.1.against()))?.0, Then::RollBack)
+        } else {
+            let broken = |judge: &ErrorJudge| judge.verdict() == Verdict::RollBack;
+            (self.present().find(|(_, judge, rolls_back)| !rolls_back && broken(judge))?.0, Then::Pause)
+        };
+        Some((worst.map_or(Breach::Errors, |rule| Breach::Custom { rule: rule.into() }), then))
+    }
+
+    /// What the rules about answers say; a hold of `errors` before one of another rule.
     pub fn verdict(&self) -> Verdict {
-        match self.errors_then {
-            Some(_) => self.errors.verdict(),
-            None => Verdict::Continue,
+        if self.pressure() >= ERRORS_LIMIT {
+            return Verdict::RollBack;
+        }
+        let verdicts = self.present().map(|(_, judge, rolls_back)| match judge.verdict() {
+            // Alone it would be enough; together with the others it is not yet.
+            Verdict::RollBack if rolls_back => Verdict::Hold(HoldReason::Pending),
+            verdict => verdict,
+        });
+        verdicts.into_iter().find(|verdict| *verdict != Verdict::Continue).unwrap_or(Verdict::Continue)
+    }
+
+    /// Where a custom rule has its place in [`Bad`].
+    pub fn place_of(&self, rule: &str) -> Option<usize> {
+        self.customs.place_of(rule)
+    }
+
+    /// Evidence against the canary by each custom rule of this stage about answers.
+    pub fn custom_evidence(&self) -> Vec<(String, f64)> {
+        self.customs.present().map(|(name, judge, _)| (name.to_string(), judge.against())).collect()
+    }
+
+    /// The input of a decision.
+    pub fn seen(&self, around: Around) -> Seen {
+        Seen {
+            verdict: self.verdict(),
+            broken: self.broken(),
+            latency_holds: self.latency_holds(),
+            proven: self.proven(),
+            within: self.within(),
+            quick: self.quick(),
+            quick_now: self.quick_now(),
+            meters: self.meters(),
+            around,
         }
     }
 
@@ -239,7 +329,7 @@ impl Judge {
             canary: errors.canary,
             stable: errors.stable,
             stage: self.stage,
-            errors: errors.e_bake.unwrap_or(errors.e_abs.min(errors.e_rel)),
+            errors: self.errors.against(),
             latency: self.latency.value(),
             proof: self.promote.value(),
             quick: self.quick.as_ref().map(|(_, _, quick)| quick.value()),

@@ -15,18 +15,29 @@
 //! What is deliberately absent: nothing here knows weights of other versions, sockets, or the file. The caller
 //! publishes what is decided and journals it.
 
+mod custom;
 mod freeze;
 mod judge;
+mod outside;
+mod phase;
+mod rules;
 mod seen;
 mod state;
+mod watch;
+mod window;
 
+pub use custom::Bad;
 pub use freeze::is_frozen;
 pub use judge::{Failure, Judge};
-pub use seen::{Meters, Seen};
-pub(crate) use state::share_of;
-pub use state::{Breach, Command, Decision, Phase, Rollout, Waits};
+pub use phase::{Breach, Command, Decision, Phase, Waits};
+pub use rules::{STAGES_LONGEST, hold_of};
+pub use seen::{Around, Meters, Seen};
+pub use state::Rollout;
+pub use watch::{Watch, bad, watches};
 
 use serde::{Deserialize, Serialize};
+
+use crate::config::model::{Guardrails, Rollout as Plan, Stage, StageTraffic};
 
 /// Capital at which errors roll back, a latency holds, and a stage is proven: notes of [`crate::analysis`].
 pub const ERRORS_LIMIT: f64 = 200.0;
@@ -46,4 +57,18 @@ impl Moment {
     pub fn since(self, earlier: Moment) -> std::time::Duration {
         std::time::Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+}
+
+/// The canary's share in a stage, in hundredths of a percent.
+pub fn share_of(stage: &Stage) -> u16 {
+    match &stage.traffic {
+        StageTraffic::Share(share) => *share,
+        StageTraffic::Match(_) | StageTraffic::Mirror(_) => 0,
+    }
+}
+
+/// What applies in a stage: its own guardrails stand for all of the plan's.
+pub fn guardrails_of(plan: &Plan, stage: Option<usize>) -> &Guardrails {
+    let own = stage.and_then(|at| plan.stages.get(at)).and_then(|stage| stage.guardrails.as_ref());
+    own.unwrap_or(&plan.guardrails)
 }

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::phase::Breach;
 use crate::analysis::{Counts, Verdict};
+use crate::config::model::Then;
 
 /// The evidence in numbers, for decisions and for people.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -29,16 +31,9 @@ pub struct Meters {
     pub promised_ms: Option<f64>,
 }
 
-/// Everything a decision looks at.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Seen {
-    pub verdict: Verdict,
-    pub latency_holds: bool,
-    /// The canary is proven good enough in this stage.
-    pub proven: bool,
-    /// It is proven fast enough, or nothing of the kind is asked for.
-    pub quick: bool,
-    pub meters: Meters,
+/// What is known of the world around the evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Around {
     /// Endpoints of the canary that may be used, and all of them.
     pub canary_ready: usize,
     pub canary_endpoints: usize,
@@ -46,4 +41,24 @@ pub struct Seen {
     pub stable_ready: bool,
     /// A freeze window is open: nothing moves forward.
     pub frozen: bool,
+}
+
+/// Everything a decision looks at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// What the error rules say as long as none is broken.
+    pub verdict: Verdict,
+    /// The rule that answers break, if one is broken: a rollback before a pause.
+    pub broken: Option<(Breach, Then)>,
+    pub latency_holds: bool,
+    /// The canary is proven good enough in this stage.
+    pub proven: bool,
+    /// Its rate in this stage is inside the promise, proven or not; not so without any request.
+    pub within: bool,
+    /// It is proven fast enough, or nothing of the kind is asked for.
+    pub quick: bool,
+    /// It is fast enough in this stage, proven or not, or nothing of the kind is asked for.
+    pub quick_now: bool,
+    pub meters: Meters,
+    pub around: Around,
 }

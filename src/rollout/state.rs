@@ -1,81 +1,16 @@
-//! The state machine of one rollout.
+//! The state machine of one rollout: what is decided, and what it comes to. Which rule says so is in
+//! [`super::rules`].
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Moment;
+use super::outside::{Flaps, Signal, Tally};
+use super::phase::{Breach, Command, Decision, Phase, Waits};
 use super::seen::Seen;
-use crate::analysis::{HoldReason, Verdict};
-use crate::config::model::{Proof, Rollout as Plan, Stage, StageTraffic, Then};
-
-/// A canary without any usable endpoint for this long is rolled back; its requests go to stable meanwhile.
-const UNHEALTHY: Duration = Duration::from_secs(1);
-/// "Broken, but stable is no better" for this long is for people to look at.
-const SHARED_INCIDENT: Duration = Duration::from_secs(10 * 60);
-/// A latency hold for this long pauses whatever the ratio is.
-const LATENCY_HOLD: Duration = Duration::from_secs(30 * 60);
-/// A stage that is not proven after this many times its hold is inconclusive.
-const STAGES_LONGEST: u32 = 4;
-/// Restarts that are remembered: more than any rule may accept is not needed.
-const RESTARTS_KEPT: usize = 1_000;
-
-/// Why a canary is not kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Breach {
-    /// More failures than allowed, and more than stable's.
-    Errors,
-    Crashes {
-        restarts: usize,
-    },
-    /// None of its endpoints could be used.
-    Unhealthy,
-    Operator {
-        who: String,
-        reason: Option<String>,
-    },
-}
-
-/// Why a rollout does not move.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Waits {
-    Operator {
-        who: String,
-        reason: Option<String>,
-    },
-    /// A guardrail whose `then` is pause.
-    Breach(Breach),
-    /// Failing, but stable is no better.
-    SharedIncident,
-    /// The canary is to be rolled back, but stable has no usable endpoint.
-    StableBroken(Breach),
-    /// Slower than stable for too long.
-    Latency {
-        ratio: Option<f64>,
-    },
-    /// Neither proven good nor bad in the longest time of a stage.
-    Inconclusive,
-    /// What was known of it could not be read after a restart.
-    Unknown,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Phase {
-    /// The stage runs.
-    Staged,
-    /// The gate of the next stage must say yes; traffic stays as it is.
-    Waiting {
-        gate: String,
-    },
-    Paused(Waits),
-    RolledBack(Breach),
-    Promoted,
-    /// The operator or the file took the split over.
-    Superseded {
-        by: String,
-    },
-}
+use super::window::Window;
+use super::{Moment, share_of};
+use crate::config::model::{CustomEvent, HookPoint, Rollout as Plan, Then};
 
 /// One rollout, from its start to its end and beyond: the end is remembered until the next begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -93,40 +28,32 @@ pub struct Rollout {
     pub stage_since: Moment,
     /// Of the phase, for people: milliseconds since the Unix epoch.
     pub since_unix: u64,
-    restarts: VecDeque<Moment>,
-    unhealthy_since: Option<Moment>,
-    shared_since: Option<Moment>,
-    slow_since: Option<Moment>,
+    pub(super) restarts: Tally,
+    #[serde(default)]
+    pub(super) events: BTreeMap<String, Tally>,
+    #[serde(default)]
+    pub(super) signals: BTreeMap<String, Signal>,
+    #[serde(default)]
+    pub(super) flaps: Flaps,
+    #[serde(default)]
+    pub(super) window: Window,
+    pub(super) unhealthy_since: Option<Moment>,
+    #[serde(default)]
+    pub(super) healthy_since: Option<Moment>,
+    pub(super) shared_since: Option<Moment>,
+    pub(super) slow_since: Option<Moment>,
     /// The gate of this stage (its index) has said yes.
     approved: Option<usize>,
+    /// What the webhooks of the next step were asked, and their word.
+    #[serde(default)]
+    asked: Vec<(HookPoint, Word)>,
 }
 
-/// What to do next.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Decision {
-    Stay,
-    /// The canary gets the share of this stage.
-    Advance {
-        to: usize,
-    },
-    Wait {
-        gate: String,
-    },
-    Pause(Waits),
-    /// Everything to stable, now.
-    RollBack(Breach),
-    /// The canary is the new stable.
-    Promote,
-}
-
-/// What an operator says.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Command {
-    Promote,
-    Pause { reason: Option<String> },
-    Resume,
-    Abort { reason: Option<String> },
-    Approve { gate: Option<String>, by: String },
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Word {
+    Asked,
+    Granted,
+    Refused(String),
 }
 
 impl Rollout {
@@ -140,11 +67,17 @@ impl Rollout {
             since: now,
             stage_since: now,
             since_unix: now_unix,
-            restarts: VecDeque::new(),
+            restarts: Tally::default(),
+            events: BTreeMap::new(),
+            signals: BTreeMap::new(),
+            flaps: Flaps::default(),
+            window: Window::default(),
             unhealthy_since: None,
+            healthy_since: None,
             shared_since: None,
             slow_since: None,
             approved: None,
+            asked: Vec::new(),
         }
     }
 
@@ -162,14 +95,60 @@ impl Rollout {
 
     /// The canary started again.
     pub fn restarted(&mut self, now: Moment) {
-        if self.restarts.len() == RESTARTS_KEPT {
-            self.restarts.pop_front();
-        }
-        self.restarts.push_back(now);
+        self.restarts.add(now);
     }
 
-    pub fn restarts_within(&self, period: Duration, now: Moment) -> usize {
-        self.restarts.iter().filter(|at| now.since(**at) < period).count()
+    pub fn restarts(&self) -> usize {
+        self.restarts.all()
+    }
+
+    /// Something was reported that a guardrail of the user's own counts. `false`: none does.
+    pub fn reported(&mut self, plan: &Plan, kind: &str, now: Moment) -> bool {
+        let is_counted =
+            self.customs(plan).any(|(name, what)| name == kind && matches!(what, CustomEvent::Outside { .. }));
+        if is_counted {
+            self.events.entry(kind.into()).or_default().add(now);
+        }
+        is_counted
+    }
+
+    /// An outside signal was asked: its value, or `None` if there is no answer or none that is a number.
+    pub fn signal(&mut self, plan: &Plan, rule: &str, value: Option<f64>, now: Moment) {
+        let limit = self.customs(plan).find_map(|(name, what)| match what {
+            CustomEvent::Prometheus { max, .. } if name == rule => Some(*max),
+            _ => None,
+        });
+        if let Some(max) = limit {
+            self.signals.entry(rule.into()).or_default().learn(value, max, now);
+        }
+    }
+
+    /// The last known value of an outside signal.
+    pub fn signal_value(&self, rule: &str) -> Option<f64> {
+        self.signals.get(rule)?.value
+    }
+
+    /// The canary's endpoints and whether each may be used now.
+    pub fn endpoints<'a>(&mut self, endpoints: impl Iterator<Item = (&'a str, bool)>, now: Moment) {
+        self.flaps.look(endpoints, now);
+    }
+
+    /// The webhooks of a point have said yes, or why not. An answer that nobody waits for changes nothing.
+    pub fn answered(&mut self, point: HookPoint, stage: Option<usize>, answer: Result<(), String>) {
+        if stage != self.stage {
+            return;
+        }
+        if let Some((_, word)) = self.asked.iter_mut().find(|(asked, word)| *asked == point && *word == Word::Asked) {
+            *word = match answer {
+                Ok(()) => Word::Granted,
+                Err(why) => Word::Refused(why),
+            };
+        }
+    }
+
+    /// After a restart: whoever was asked is asked again.
+    pub fn forget_asked(&mut self) {
+        self.asked.retain(|(_, word)| *word != Word::Asked);
     }
 
     /// What to do next. Rollback first, in every running phase; then what stops; then what moves on.
@@ -179,31 +158,32 @@ impl Rollout {
         }
         self.remember(plan, seen, now);
         if let Some((breach, then)) = self.breach(plan, seen, now) {
-            match then {
-                Then::RollBack if seen.stable_ready => return Decision::RollBack(breach),
+            return match then {
+                Then::RollBack if seen.around.stable_ready => Decision::RollBack(breach),
                 // A broken stable is never the target of a rollback.
-                Then::RollBack => return self.pause_once(Waits::StableBroken(breach)),
-                Then::Pause => return self.pause_once(Waits::Breach(breach)),
-            }
+                Then::RollBack => self.pause_once(Waits::StableBroken(breach)),
+                Then::Pause => self.pause_once(Waits::Breach(breach)),
+            };
         }
         match &self.phase {
-            Phase::Paused(_) => return Decision::Stay,
             // The gate may have said yes, or have been taken out of the plan.
             Phase::Waiting { .. } | Phase::Staged => {}
-            Phase::RolledBack(_) | Phase::Promoted | Phase::Superseded { .. } => return Decision::Stay,
+            Phase::Paused(_) | Phase::RolledBack(_) | Phase::Promoted | Phase::Superseded { .. } => {
+                return Decision::Stay;
+            }
         }
         if let Some(waits) = self.stops(plan, seen, now) {
             return Decision::Pause(waits);
         }
-        if seen.frozen {
+        if seen.around.frozen {
             return Decision::Stay;
         }
         match self.stage {
-            None if seen.canary_ready == 0 => Decision::Stay,
+            None if seen.around.canary_ready == 0 => Decision::Stay,
             None => self.begin(plan, 0),
             Some(_) if !self.is_done(plan, seen, now) => Decision::Stay,
             Some(at) if at + 1 < plan.stages.len() => self.begin(plan, at + 1),
-            Some(_) => Decision::Promote,
+            Some(_) => self.asks(plan, &[HookPoint::AfterStage, HookPoint::BeforePromote]).unwrap_or(Decision::Promote),
         }
     }
 
@@ -211,14 +191,23 @@ impl Rollout {
     pub fn apply(&mut self, decision: &Decision, now: Moment, now_unix: u64) {
         match decision {
             Decision::Stay => return,
+            Decision::Ask(point) => {
+                self.asked.retain(|(asked, _)| asked != point);
+                self.asked.push((*point, Word::Asked));
+                return;
+            }
             Decision::Advance { to } => {
                 self.stage = Some(*to);
                 self.stage_since = now;
                 self.slow_since = None;
+                self.asked.clear();
                 self.phase = Phase::Staged;
             }
             Decision::Wait { gate } => self.phase = Phase::Waiting { gate: gate.clone() },
-            Decision::Pause(waits) => self.phase = Phase::Paused(waits.clone()),
+            Decision::Pause(waits) => {
+                self.asked.clear();
+                self.phase = Phase::Paused(waits.clone());
+            }
             Decision::RollBack(breach) => self.phase = Phase::RolledBack(breach.clone()),
             Decision::Promote => self.phase = Phase::Promoted,
         }
@@ -257,77 +246,18 @@ impl Rollout {
                 Phase::Waiting { gate: waits } if gate.as_ref().is_none_or(|gate| gate == waits) => {
                     let next = self.stage.map_or(0, |at| at + 1);
                     self.approved = Some(next);
-                    Ok(Decision::Advance { to: next })
+                    if self.asks(plan, &[HookPoint::BeforeStage]).is_none() {
+                        return Ok(Decision::Advance { to: next });
+                    }
+                    // A webhook has a word in it too; it is asked at the next look.
+                    self.phase = Phase::Staged;
+                    self.since = now;
+                    Ok(Decision::Stay)
                 }
                 Phase::Waiting { gate: waits } => Err(format!("it waits at gate `{waits}`")),
                 _ => Err("it does not wait at a gate".into()),
             },
         }
-    }
-
-    /// What is missing for the next step, for people.
-    pub fn missing(&self, plan: &Plan, seen: &Seen, now: Moment) -> Vec<String> {
-        let mut missing = Vec::new();
-        if self.is_running() && self.stage.is_none() && seen.canary_ready == 0 {
-            missing.push("an endpoint of the canary that passes its health check".into());
-        }
-        let Some(stage) = self.stage.and_then(|at| plan.stages.get(at)).filter(|_| self.is_running()) else {
-            return missing;
-        };
-        let left = hold_of(plan, stage).saturating_sub(now.since(self.stage_since));
-        if !left.is_zero() {
-            missing.push(format!("{} s of the stage's hold", left.as_secs() + 1));
-        }
-        if seen.meters.stage.total < stage.min_requests {
-            missing.push(format!("{} requests", stage.min_requests - seen.meters.stage.total));
-        }
-        if let Some(why) = hold_reason(seen) {
-            missing.push(why.into());
-        }
-        match plan.promote_when.proof {
-            Proof::Evidence if !seen.proven => {
-                missing.push(format!("proof that errors are below {} %", plan.promote_when.errors_below * 100.0));
-            }
-            Proof::Evidence | Proof::Time => {}
-        }
-        if !seen.quick {
-            missing.push("proof that it is fast enough".into());
-        }
-        if plan.promote_when.healthy && seen.canary_ready < seen.canary_endpoints {
-            missing.push(format!("{} healthy endpoints", seen.canary_endpoints - seen.canary_ready));
-        }
-        if seen.frozen {
-            missing.push("the end of the freeze window".into());
-        }
-        missing
-    }
-
-    fn remember(&mut self, plan: &Plan, seen: &Seen, now: Moment) {
-        let since = |is: bool, since: Option<Moment>| is.then(|| since.unwrap_or(now));
-        let has_traffic = self.share(plan) > 0;
-        self.unhealthy_since = since(has_traffic && seen.canary_ready == 0, self.unhealthy_since);
-        self.shared_since = since(seen.verdict == Verdict::Hold(HoldReason::Absolute), self.shared_since);
-        self.slow_since = since(seen.latency_holds, self.slow_since);
-    }
-
-    fn breach(&self, plan: &Plan, seen: &Seen, now: Moment) -> Option<(Breach, Then)> {
-        let rules = self.rules(plan);
-        if let Some(rule) = rules.crashes {
-            let restarts = self.restarts_within(rule.within, now);
-            if restarts > rule.more_than as usize {
-                return Some((Breach::Crashes { restarts }, rule.then));
-            }
-        }
-        if self.unhealthy_since.is_some_and(|since| now.since(since) >= UNHEALTHY) {
-            return Some((Breach::Unhealthy, Then::RollBack));
-        }
-        let rule = rules.errors.filter(|_| seen.verdict == Verdict::RollBack)?;
-        Some((Breach::Errors, rule.then))
-    }
-
-    fn rules<'a>(&self, plan: &'a Plan) -> &'a crate::config::model::Guardrails {
-        let stage = self.stage.and_then(|at| plan.stages.get(at));
-        stage.and_then(|stage| stage.guardrails.as_ref()).unwrap_or(&plan.guardrails)
     }
 
     /// A pause is said once, not on every tick.
@@ -341,76 +271,30 @@ impl Rollout {
         }
     }
 
-    fn stops(&self, plan: &Plan, seen: &Seen, now: Moment) -> Option<Waits> {
-        let lasts = |since: Option<Moment>, period| since.is_some_and(|since| now.since(since) >= period);
-        if lasts(self.shared_since, SHARED_INCIDENT) {
-            return Some(Waits::SharedIncident);
-        }
-        if let Some(rule) = self.rules(plan).latency {
-            let ratio = seen.meters.latency_ratio;
-            let worse = ratio.is_some_and(|ratio| ratio > rule.max_ratio);
-            if (worse && lasts(self.slow_since, rule.period)) || lasts(self.slow_since, LATENCY_HOLD) {
-                return Some(Waits::Latency { ratio });
-            }
-        }
-        let stage = self.stage.and_then(|at| plan.stages.get(at))?;
-        let longest = hold_of(plan, stage) * STAGES_LONGEST;
-        let is_late = now.since(self.stage_since) >= longest && !longest.is_zero();
-        (is_late && !self.is_done(plan, seen, now) && !seen.frozen).then_some(Waits::Inconclusive)
-    }
-
-    /// The stage has shown what it had to.
-    fn is_done(&self, plan: &Plan, seen: &Seen, now: Moment) -> bool {
-        let Some(stage) = self.stage.and_then(|at| plan.stages.get(at)) else { return false };
-        let waited = now.since(self.stage_since) >= hold_of(plan, stage);
-        let enough = seen.meters.stage.total >= stage.min_requests;
-        let healthy = !plan.promote_when.healthy || seen.canary_ready == seen.canary_endpoints;
-        let good = match plan.promote_when.proof {
-            Proof::Evidence => seen.proven && seen.quick,
-            Proof::Time => {
-                let rate = seen.meters.stage.rate();
-                let promise = plan.promote_when.latency;
-                let quick = promise.is_none_or(|promise| {
-                    seen.meters.promised_ms.is_some_and(|at| at < promise.below.as_secs_f64() * 1e3)
-                });
-                rate < plan.promote_when.errors_below && quick
-            }
-        };
-        waited && enough && healthy && good && hold_reason(seen).is_none()
-    }
-
     fn begin(&self, plan: &Plan, next: usize) -> Decision {
+        let after: &[HookPoint] = if next == 0 { &[] } else { &[HookPoint::AfterStage] };
+        if let Some(decision) = self.asks(plan, after) {
+            return decision;
+        }
         match &plan.stages[next].approve {
             Some(gate) if self.approved != Some(next) => match &self.phase {
                 Phase::Waiting { gate: waits } if **waits == **gate => Decision::Stay,
                 _ => Decision::Wait { gate: gate.to_string() },
             },
-            _ => Decision::Advance { to: next },
+            _ => self.asks(plan, &[HookPoint::BeforeStage]).unwrap_or(Decision::Advance { to: next }),
         }
     }
-}
 
-/// Why nothing is promoted now although nothing is broken.
-fn hold_reason(seen: &Seen) -> Option<&'static str> {
-    match seen.verdict {
-        Verdict::RollBack => Some("an end of its errors"),
-        Verdict::Hold(HoldReason::Pending) => Some("an end of the doubt: it may fail more often than stable"),
-        Verdict::Hold(HoldReason::Absolute) => {
-            Some("an end of the incident: too many failures, but stable is no better")
-        }
-        Verdict::Hold(HoldReason::Relative) => Some("an end of the doubt: worse than stable, though inside the limit"),
-        Verdict::Continue if seen.latency_holds => Some("an end of its slowness"),
-        Verdict::Continue => None,
+    /// What the webhooks of these points keep from happening. `None`: all have said yes.
+    fn asks(&self, plan: &Plan, points: &[HookPoint]) -> Option<Decision> {
+        let has_hook = |point: &HookPoint| plan.webhooks.iter().any(|hook| hook.on.contains(point));
+        points.iter().filter(|point| has_hook(point)).find_map(|point| {
+            match self.asked.iter().find(|(asked, _)| asked == point).map(|(_, word)| word) {
+                None => Some(Decision::Ask(*point)),
+                Some(Word::Asked) => Some(Decision::Stay),
+                Some(Word::Refused(why)) => Some(Decision::Pause(Waits::Refused { why: why.clone() })),
+                Some(Word::Granted) => None,
+            }
+        })
     }
-}
-
-pub(crate) fn share_of(stage: &Stage) -> u16 {
-    match &stage.traffic {
-        StageTraffic::Share(share) => *share,
-        StageTraffic::Match(_) | StageTraffic::Mirror(_) => 0,
-    }
-}
-
-fn hold_of(plan: &Plan, stage: &Stage) -> Duration {
-    stage.hold.unwrap_or(plan.promote_when.hold)
 }

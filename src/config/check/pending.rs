@@ -2,7 +2,7 @@
 //! guardrail that is accepted and ignored is worse than none.
 
 use super::super::found::Found;
-use crate::config::model::{Config, Rollout, StageTraffic};
+use crate::config::model::{Config, CustomEvent, Rollout, StageTraffic};
 
 pub fn pending(config: &Config, found: &mut Found) {
     let mut refuse = |what: String, hint: &str| {
@@ -25,14 +25,10 @@ fn missing(rollout: &Rollout) -> Vec<(&'static str, &'static str)> {
     if !rollout.webhooks.is_empty() {
         missing.push(("`webhooks` are", "use `approve:` with a gate, and `switchback rollout approve`"));
     }
-    if rollout.guardrails.error_window.is_some() {
-        missing.push(("the guardrail `error_window` is", "`errors` judges each request, and sooner"));
-    }
-    if !rollout.guardrails.custom.is_empty() {
-        missing.push(("custom guardrails are", "report from outside: switchback rollout abort SERVICE --reason .."));
-    }
-    if rollout.stages.iter().any(|stage| stage.guardrails.is_some()) {
-        missing.push(("`guardrails` of a single stage are", "write them for the whole rollout"));
+    let stages = rollout.stages.iter().filter_map(|stage| stage.guardrails.as_ref());
+    let custom = std::iter::once(&rollout.guardrails).chain(stages).flat_map(|rules| &rules.custom);
+    if custom.into_iter().any(|(_, rule)| matches!(rule.what, CustomEvent::Prometheus { .. })) {
+        missing.push(("guardrails with `prometheus` are", "let an alert report: POST /api/v1/services/{s}/events"));
     }
     for stage in &rollout.stages {
         match stage.traffic {

@@ -1,13 +1,13 @@
 //! Rollouts: how a changed `active` reaches all clients.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::decode::Field;
 use super::super::found::{Finding, Found, Span, Spanned};
 use super::super::hint;
 use super::super::model::rollout::{
-    ErrorsRule, Freeze, Guardrails, LatencyBelow, PromoteWhen, Proof, Rollout, Shield, Strategy, Weekday,
+    ErrorsRule, Freeze, Guardrails, LatencyBelow, PromoteWhen, Proof, Rollout, Shield, Stage, Strategy, Weekday,
 };
 use super::super::raw::{self, Raw};
 use super::super::scalar::{self, Word, parse_date, parse_minutes, write_percent, write_rate};
@@ -16,6 +16,8 @@ use super::{Around, guardrails, name, stages};
 
 /// Without a word about it, promotion asks for fewer errors than this.
 const ERRORS_BELOW: f64 = 0.001;
+/// Guardrails of the user's own in one rollout.
+const MOST_CUSTOMS: usize = 31;
 
 pub fn rollout(
     key: &Spanned<String>,
@@ -45,6 +47,7 @@ pub fn rollout(
     let promote_when = promote_when(it, &guardrails, found);
     let stages = stages::stages(service, it, at, strategy, known, found);
     contradictions(it, &promote_when, found);
+    too_many_customs(at, &guardrails, &stages, found);
     let notify = it.notify.written().map(|(list, _)| {
         let mut told: Vec<super::Name> = Vec::new();
         for (wanted, span) in list.0.good() {
@@ -72,6 +75,19 @@ pub fn rollout(
         webhooks,
         freeze: freezes.filter_map(|(raw, span)| freeze(raw, span, found)).collect(),
     })
+}
+
+/// What an answer broke is noted in one word.
+fn too_many_customs(at: Span, guardrails: &Guardrails, stages: &[Stage], found: &mut Found) {
+    let own = stages.iter().filter_map(|stage| stage.guardrails.as_ref());
+    let rules = std::iter::once(guardrails).chain(own).flat_map(|rules| &rules.custom);
+    let names: BTreeSet<&str> = rules.map(|(name, _)| &**name).collect();
+    if names.len() > MOST_CUSTOMS {
+        found
+            .error(at, format!("{} guardrails of your own are too many", names.len()))
+            .why(format!("one rollout has {MOST_CUSTOMS} at most, all its stages together"))
+            .hint("put several statuses or codes into one guardrail");
+    }
 }
 
 /// Stands for what could not be read.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
+use serde::{Deserialize, Serialize};
 
 use super::{Name, ValueMatch};
 
@@ -238,12 +239,24 @@ pub struct Webhook {
 }
 
 /// When a webhook is asked. The first three can refuse; a rollback is only told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HookPoint {
     BeforeStage,
     AfterStage,
     BeforePromote,
     OnRollback,
+}
+
+impl HookPoint {
+    /// As it is written in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HookPoint::BeforeStage => "before_stage",
+            HookPoint::AfterStage => "after_stage",
+            HookPoint::BeforePromote => "before_promote",
+            HookPoint::OnRollback => "on_rollback",
+        }
+    }
 }
 
 /// Somebody who is told what rollouts do.

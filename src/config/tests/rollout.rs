@@ -384,6 +384,13 @@ fn a_rollout_of_a_split() {
 }
 
 #[test]
+fn more_guardrails_than_one_word_can_note() {
+    let rules: Vec<String> = (0..32).map(|at| format!("g{at}: {{ status: [4{at:02}], max: 1% }}")).collect();
+    let problems = report(&text(&format!("guardrails: {{ custom: {{ {} }} }}", rules.join(", "))));
+    assert!(problems.contains("32 guardrails of your own are too many"), "{problems}");
+}
+
+#[test]
 fn promotion_above_the_guardrail() {
     let text = text("guardrails: { errors: { max: 0.05% } }\npromote_when: { errors_below: 0.1% }");
     insta::assert_snapshot!(report(&text).split("\n\n").next().unwrap(), @r"

@@ -4,12 +4,22 @@ use std::collections::BTreeMap;
 
 use super::tick::Step;
 use super::{AUTHOR, mark_of, shares_for};
-use crate::config::model::Intent;
+use crate::config::model::{CustomEvent, Intent, Rollout as Plan};
 use crate::control::api::{Refused, RolloutAction};
 use crate::control::controller::{By, Controller, Outcome};
 use crate::control::decide::{Decision as Shares, conflict, unknown};
 use crate::rollout::{Command, Decision, Rollout};
 use crate::telemetry::unix_ms;
+
+/// The kind of event that the guardrail `crashes` counts.
+const RESTART: &str = "restart";
+
+/// Kinds of events that guardrails of the user's own count, in any stage.
+fn reportable(plan: &Plan) -> impl Iterator<Item = &str> {
+    let stages = plan.stages.iter().filter_map(|stage| stage.guardrails.as_ref());
+    let rules = std::iter::once(&plan.guardrails).chain(stages).flat_map(|rules| &rules.custom);
+    rules.filter(|(_, rule)| matches!(rule.what, CustomEvent::Outside { .. })).map(|(name, _)| &**name)
+}
 
 /// How the history will call what an operator says about a rollout.
 pub fn cause(service: &str, action: &RolloutAction) -> String {
@@ -153,15 +163,26 @@ impl Controller {
             let what = format!("version of service `{service}` called");
             return Err(unknown(&what, version, compiled.versions.iter().map(|version| &**version)));
         }
-        if kind != "restart" {
-            return Err(unknown("kind of event", kind, ["restart"].into_iter()));
+        let plan = compiled.service.rollout.as_ref();
+        let kinds: Vec<&str> = std::iter::once(RESTART).chain(plan.into_iter().flat_map(reportable)).collect();
+        if !kinds.contains(&kind) {
+            return Err(unknown("kind of event", kind, kinds.into_iter()));
         }
         let now = self.rollouts.now();
         match self.rollouts.by_service.get_mut(service) {
             Some(running) if running.rollout.is_running() && running.rollout.canary == version => {
-                running.rollout.restarted(now);
+                let is_counted = match plan {
+                    _ if kind == RESTART => {
+                        running.rollout.restarted(now);
+                        true
+                    }
+                    Some(plan) => running.rollout.reported(plan, kind, now),
+                    None => false,
+                };
                 self.stand();
-                Ok(self.unchanged(by, "counted"))
+                // Whether it is one too many is looked at once more, and at once.
+                self.rollouts.tripped.notify_one();
+                Ok(self.unchanged(by, if is_counted { "counted" } else { "this stage does not count it" }))
             }
             // Stable's restarts, and those of versions that nothing is decided about, are only logged.
             Some(_) | None => Ok(self.unchanged(by, "no rollout of this version runs")),

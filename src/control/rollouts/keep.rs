@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Rollouts, Running};
 use crate::evidence::Trial;
-use crate::rollout::{Decision, Judge, Rollout, Waits};
+use crate::rollout::{Decision, Judge, Rollout, Waits, guardrails_of};
 
 /// A version that was rolled back: it gets no traffic until it is another one or an operator insists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ impl Rollouts {
         for (service, saved) in kept.by_service {
             let Some(plan) = plan_of(&service) else { continue };
             let mut rollout = saved.rollout;
-            let judge = serde_json::from_value(saved.judge).unwrap_or_else(|error| {
+            let mut judge: Judge = serde_json::from_value(saved.judge).unwrap_or_else(|error| {
                 if rollout.is_running() {
                     notes.push(format!(
                         "service `{service}`: the evidence of its rollout cannot be read back ({error}): paused with everything on stable"
@@ -75,6 +75,9 @@ impl Rollouts {
                 }
                 Judge::new(&plan)
             });
+            // The file may have changed meanwhile, and whoever was asked when the process ended cannot answer.
+            judge.follow(&plan, guardrails_of(&plan, rollout.stage));
+            rollout.forget_asked();
             let trial = Arc::new(Trial::new(judge, threads, rollouts.tripped.clone()));
             rollouts.by_service.insert(service, Running { rollout, trial });
         }

@@ -30,7 +30,7 @@ pub use keep::{Kept, Rejection, Saved};
 use super::controller::Controller;
 use crate::config::model::Rollout as Plan;
 use crate::evidence::{Stamped, Trial};
-use crate::rollout::{Judge, Moment, Rollout};
+use crate::rollout::{Judge, Moment, Rollout, guardrails_of, watches};
 use crate::routing::table::CompiledService;
 use crate::routing::{Bucket, Share, Split, Table, VersionIdx};
 
@@ -126,11 +126,13 @@ impl Rollouts {
             let stable = service.version_named(&running.rollout.stable)?;
             let canary = service.version_named(&running.rollout.canary)?;
             let pi = crate::control::decide::part(split.shares(), canary);
+            let rules = guardrails_of(plan, running.rollout.stage);
             Some(Stamped {
                 trial: running.trial.clone(),
                 stable,
                 canary,
                 pi,
+                watches: running.trial.judge(|judge| watches(rules, judge)).into(),
                 shield: plan.shield.map(|shield| shield.budget_bp),
             })
         };

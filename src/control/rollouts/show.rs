@@ -37,7 +37,6 @@ fn status(running: &Running, plan: &Plan, seen: Option<&Seen>, now: Moment) -> R
         Phase::Superseded { by } => vec![format!("{by} decides now")],
     };
     let meters = running.trial.judge(|judge| judge.meters());
-    let restarts = rollout.restarts_within(std::time::Duration::from_secs(u64::MAX / 2_000), now);
     RolloutStatus {
         phase: phase.into(),
         stable: rollout.stable.clone(),
@@ -48,7 +47,7 @@ fn status(running: &Running, plan: &Plan, seen: Option<&Seen>, now: Moment) -> R
         why,
         gate,
         missing: seen.map_or(Vec::new(), |seen| rollout.missing(plan, seen, now)),
-        meters: Some(shown(&meters, restarts as u64)),
+        meters: Some(shown(&meters, rollout.restarts() as u64)),
     }
 }
 
@@ -84,6 +83,7 @@ pub(super) fn why_waits(waits: &Waits) -> String {
         Waits::Latency { ratio: Some(ratio) } => format!("slower than stable for too long ({ratio:.2} x)"),
         Waits::Latency { ratio: None } => "slower than stable for too long".into(),
         Waits::Inconclusive => "neither proven good nor bad in the longest time of a stage".into(),
+        Waits::Refused { why } => why.clone(),
         Waits::Unknown => "its evidence could not be read back after a restart".into(),
     }
 }
@@ -91,6 +91,10 @@ pub(super) fn why_waits(waits: &Waits) -> String {
 pub(super) fn why_breach(breach: &Breach) -> String {
     match breach {
         Breach::Errors => "it failed more often than allowed and than stable".into(),
+        Breach::ErrorWindow => "its rate of errors was above the limit for the whole of the window".into(),
+        Breach::Custom { rule } => format!("it broke the guardrail `{rule}`"),
+        Breach::Latency { ratio: Some(ratio) } => format!("slower than stable for too long ({ratio:.2} x)"),
+        Breach::Latency { ratio: None } => "slower than stable for too long".into(),
         Breach::Crashes { restarts } => format!("it restarted {restarts} times"),
         Breach::Unhealthy => "none of its endpoints could be used".into(),
         Breach::Operator { who, reason: Some(reason) } => format!("{who}: {reason}"),

@@ -13,8 +13,9 @@ use crate::control::controller::{By, Controller, Outcome};
 use crate::control::decide::{Decision as Shares, part};
 use crate::control::event::Trigger;
 use crate::control::publish::Published;
+use crate::control::status::address;
 use crate::evidence::Trial;
-use crate::rollout::{Breach, Decision, Judge, Rollout, Seen, Waits};
+use crate::rollout::{Around, Breach, Decision, Judge, Rollout, Seen, Waits, guardrails_of};
 use crate::routing::compile::split_from;
 use crate::routing::table::CompiledService;
 use crate::routing::{Bucket, ServiceIdx, Share};
@@ -64,7 +65,9 @@ impl Controller {
         for service in services {
             let Some(seen) = self.seen(&service) else { continue };
             let Some(plan) = self.plan_of(&service) else { continue };
+            let endpoints = self.endpoints_of_canary(&service);
             let Some(running) = self.rollouts.by_service.get_mut(&service) else { continue };
+            running.rollout.endpoints(endpoints.iter().map(|(address, ready)| (address.as_str(), *ready)), now);
             let decision = running.rollout.decide(&plan, &seen, now);
             if !matches!(decision, Decision::RollBack(_)) && running.trial.is_withdrawn() {
                 // A data thread judged by the failures alone; what is known here speaks against going back.
@@ -85,6 +88,18 @@ impl Controller {
             self.refresh();
         }
         published
+    }
+
+    fn endpoints_of_canary(&self, service: &str) -> Vec<(String, bool)> {
+        let live = self.live();
+        let table = &live.generation.table;
+        let canary = self.rollouts.by_service.get(service).and_then(|running| {
+            let at = table.service_named(service)?;
+            Some((at, table.service(at).version_named(&running.rollout.canary)?))
+        });
+        let Some((at, version)) = canary else { return Vec::new() };
+        let endpoints = &live.runtime.service(at).version(version).endpoints;
+        endpoints.iter().map(|endpoint| (address(&endpoint.address), endpoint.is_ready())).collect()
     }
 
     /// A rollback takes the running rollouts of the same group with it.
@@ -125,19 +140,13 @@ impl Controller {
         let canary = endpoints(&running.rollout.canary)?;
         let stable = endpoints(&running.rollout.stable)?;
         let freeze = compiled.service.rollout.as_ref().map(|plan| &plan.freeze);
-        running.trial.judge(|judge| {
-            Some(Seen {
-                verdict: judge.verdict(),
-                latency_holds: judge.latency_holds(),
-                proven: judge.proven(),
-                quick: judge.quick(),
-                meters: judge.meters(),
-                canary_ready: canary.iter().filter(|endpoint| endpoint.is_ready()).count(),
-                canary_endpoints: canary.len(),
-                stable_ready: stable.iter().any(|endpoint| endpoint.is_ready()),
-                frozen: freeze.is_some_and(|freeze| crate::rollout::is_frozen(freeze, unix_ms())),
-            })
-        })
+        let around = Around {
+            canary_ready: canary.iter().filter(|endpoint| endpoint.is_ready()).count(),
+            canary_endpoints: canary.len(),
+            stable_ready: stable.iter().any(|endpoint| endpoint.is_ready()),
+            frozen: freeze.is_some_and(|freeze| crate::rollout::is_frozen(freeze, unix_ms())),
+        };
+        Some(running.trial.judge(|judge| judge.seen(around)))
     }
 
     /// Steps of several services become one generation. What needs none is only remembered.
@@ -157,7 +166,9 @@ impl Controller {
             let Some(plan) = service.service.rollout.as_ref() else { continue };
             let Some(running) = self.rollouts.by_service.get_mut(&step.service) else { continue };
             let bp = match &step.decision {
-                Decision::Stay | Decision::Wait { .. } | Decision::Pause(_) | Decision::Promote => None,
+                Decision::Stay | Decision::Wait { .. } | Decision::Ask(_) | Decision::Pause(_) | Decision::Promote => {
+                    None
+                }
                 Decision::Advance { to } => Some(crate::rollout::share_of(&plan.stages[*to])),
                 Decision::RollBack(_) => Some(0),
             };
@@ -179,7 +190,7 @@ impl Controller {
             }
             if let Some(shares) = bp.and_then(|bp| shares_for(service, &running.rollout, bp)) {
                 if let Decision::Advance { .. } = step.decision {
-                    enter(&running.trial, service, &running.rollout, &shares, self.shared.live.threads());
+                    enter(&running.trial, service, &running.rollout, plan, &shares, self.shared.live.threads());
                 }
                 flips.insert(at, Shares { shares, warnings: Vec::new() });
             }
@@ -209,6 +220,7 @@ impl Controller {
             Decision::Stay => return,
             Decision::Advance { .. } => "advance",
             Decision::Wait { .. } => "wait",
+            Decision::Ask(_) => "ask",
             Decision::Pause(_) => "pause",
             Decision::RollBack(_) => "rollback",
             Decision::Promote => "promote",
@@ -222,9 +234,14 @@ impl Controller {
             Decision::Pause(Waits::SharedIncident) => "shared_incident",
             Decision::Pause(Waits::Latency { .. }) => "latency",
             Decision::Pause(Waits::Inconclusive) => "inconclusive",
+            Decision::Pause(Waits::Refused { .. }) => "refused",
             Decision::Pause(Waits::Unknown) => "unknown_state",
             Decision::Pause(Waits::Operator { .. }) => "operator",
-            Decision::Stay | Decision::Advance { .. } | Decision::Wait { .. } | Decision::Promote => "evidence",
+            Decision::Stay
+            | Decision::Advance { .. }
+            | Decision::Wait { .. }
+            | Decision::Ask(_)
+            | Decision::Promote => "evidence",
         };
         let labels =
             [("service", step.service.clone()), ("decision", decision.to_string()), ("reason", reason.to_string())];
@@ -246,17 +263,28 @@ impl Controller {
 }
 
 /// The judge learns of the stage before its first request.
-fn enter(trial: &Trial<Judge>, service: &CompiledService, rollout: &Rollout, shares: &[Share], threads: usize) {
+fn enter(
+    trial: &Trial<Judge>,
+    service: &CompiledService,
+    rollout: &Rollout,
+    plan: &Plan,
+    shares: &[Share],
+    threads: usize,
+) {
     let Some(canary) = service.version_named(&rollout.canary) else { return };
     let split = split_from(service, shares.to_vec(), threads);
     let buckets = super::buckets_of(service, &split, canary);
     let share = part(shares, canary);
-    trial.judge(|judge| judge.enter(share, buckets, |bucket| split.of_client(Bucket(bucket)) == canary));
+    let rules = guardrails_of(plan, rollout.stage);
+    trial.judge(|judge| judge.enter((plan, rules), share, buckets, |bucket| split.of_client(Bucket(bucket)) == canary));
 }
 
 fn breach_name(breach: &Breach) -> &'static str {
     match breach {
         Breach::Errors => "errors",
+        Breach::ErrorWindow => "error_window",
+        Breach::Custom { .. } => "custom",
+        Breach::Latency { .. } => "latency",
         Breach::Crashes { .. } => "crashes",
         Breach::Unhealthy => "unhealthy",
         Breach::Operator { .. } => "operator",
@@ -281,6 +309,7 @@ fn cause_of(rollout: &Rollout, decision: &Decision, plan: &Plan, seen: &Seen) ->
         Decision::Stay => String::new(),
         Decision::Advance { to } => format!("rollout {canary} to {} (stage {})", to_stage(*to), to + 1),
         Decision::Wait { gate } => format!("rollout {canary} waits for gate {gate}"),
+        Decision::Ask(point) => format!("rollout {canary} asks its webhooks ({})", point.as_str()),
         Decision::Pause(waits) => format!("rollout {canary} paused: {}", super::show::why_waits(waits)),
         Decision::RollBack(Breach::Errors) => format!("rollback {canary}: {evidence}"),
         Decision::RollBack(breach) => format!("rollback {canary}: {}", super::show::why_breach(breach)),

@@ -1,0 +1,105 @@
+//! The words of a rollout: where it can stand, why it stops, what can be decided and said.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::model::HookPoint;
+
+/// Why a canary is not kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Breach {
+    /// More failures than allowed, and more than stable's.
+    Errors,
+    /// Its rate was above the limit for the whole of a window.
+    ErrorWindow,
+    /// A guardrail of the user's own.
+    Custom {
+        rule: String,
+    },
+    /// Slower than stable for too long, where that rolls back.
+    Latency {
+        ratio: Option<f64>,
+    },
+    Crashes {
+        restarts: usize,
+    },
+    /// None of its endpoints could be used.
+    Unhealthy,
+    Operator {
+        who: String,
+        reason: Option<String>,
+    },
+}
+
+/// Why a rollout does not move.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Waits {
+    Operator {
+        who: String,
+        reason: Option<String>,
+    },
+    /// A guardrail whose `then` is pause.
+    Breach(Breach),
+    /// Failing, but stable is no better.
+    SharedIncident,
+    /// The canary is to be rolled back, but stable has no usable endpoint.
+    StableBroken(Breach),
+    /// Slower than stable for too long.
+    Latency {
+        ratio: Option<f64>,
+    },
+    /// Neither proven good nor bad in the longest time of a stage.
+    Inconclusive,
+    /// A webhook that is a gate said no, or nothing that can be understood.
+    Refused {
+        why: String,
+    },
+    /// What was known of it could not be read after a restart.
+    Unknown,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Phase {
+    /// The stage runs.
+    Staged,
+    /// The gate of the next stage must say yes; traffic stays as it is.
+    Waiting {
+        gate: String,
+    },
+    Paused(Waits),
+    RolledBack(Breach),
+    Promoted,
+    /// The operator or the file took the split over.
+    Superseded {
+        by: String,
+    },
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    Stay,
+    /// The canary gets the share of this stage.
+    Advance {
+        to: usize,
+    },
+    Wait {
+        gate: String,
+    },
+    /// The webhooks of this point are to be asked; their answer comes through [`super::Rollout::answered`].
+    Ask(HookPoint),
+    Pause(Waits),
+    /// Everything to stable, now.
+    RollBack(Breach),
+    /// The canary is the new stable.
+    Promote,
+}
+
+/// What an operator says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    Promote,
+    Pause { reason: Option<String> },
+    Resume,
+    Abort { reason: Option<String> },
+    Approve { gate: Option<String>, by: String },
+}
