@@ -87,7 +87,7 @@ impl Desk {
         let client = self.client.clone();
         let questions: Vec<_> =
             webhooks.iter().map(|webhook| (Delivery::new(post(webhook, call)), patience(webhook))).collect();
-        let (service, point) = (call.service.clone(), payload::point(call.point));
+        let (service, point) = (call.service.clone(), call.point.as_str());
         let question = async move {
             let mut asked = tokio::task::JoinSet::new();
             for (delivery, patience) in questions {

@@ -29,4 +29,4 @@ mod testing;
 pub use client::Client;
 pub use desk::{Asking, Desk, at};
 pub use notice::{Alarm, Happened, Notice, Severity};
-pub use payload::{HookCall, point};
+pub use payload::{HookCall, shown};

@@ -14,7 +14,7 @@ use super::history::{History, splits_of};
 use super::live::Snapshot;
 use super::overlay::{self, Overlay, Weights};
 use super::publish::{self, Published};
-use super::rollouts::{AUTHOR, Rollouts};
+use super::rollouts::{AUTHOR, Outside, Rollouts};
 use super::shared::{Shared, View};
 use crate::config::load::Source;
 use crate::config::{Problem, Problems};
@@ -116,6 +116,7 @@ pub(crate) struct Controller {
     /// What the last rejection was about, so that it is logged once.
     pub rejected: Option<String>,
     pub rollouts: Rollouts,
+    pub outside: Outside,
     /// Directory of the journal; a change of it takes a restart.
     pub state_dir: Option<std::path::PathBuf>,
 }

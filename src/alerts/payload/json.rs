@@ -42,7 +42,7 @@ pub struct HookCall {
 
 pub fn hook(call: &HookCall) -> Value {
     json!({
-        "point": point(call.point),
+        "point": call.point.as_str(),
         "service": call.service,
         "version": call.version,
         "stable": call.stable,
@@ -53,16 +53,6 @@ pub fn hook(call: &HookCall) -> Value {
         "evidence": call.evidence,
         "at": call.at_unix_ms,
     })
-}
-
-/// As the configuration says it.
-pub fn point(point: HookPoint) -> &'static str {
-    match point {
-        HookPoint::BeforeStage => "before_stage",
-        HookPoint::AfterStage => "after_stage",
-        HookPoint::BeforePromote => "before_promote",
-        HookPoint::OnRollback => "on_rollback",
-    }
 }
 
 #[cfg(test)]

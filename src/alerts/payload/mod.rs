@@ -18,7 +18,7 @@ mod testing;
 use http::Uri;
 use serde_json::Value;
 
-pub use json::{HookCall, hook, point};
+pub use json::{HookCall, hook};
 
 use super::notice::Notice;
 use crate::config::model::{Channel, Secret};

@@ -4,6 +4,8 @@
 //! place.rs  a new configuration: which rollout begins, goes on, or ends
 //! tick.rs   evidence → `rollout::Rollout::decide` → one generation for all that moved
 //! asked.rs  what operators say
+//! outside.rs  webhooks that are asked, Prometheus
+//! tell.rs   notices and alarms
 //! show.rs   for `status`
 //! keep.rs   what the journal keeps
 //! ```
@@ -14,8 +16,10 @@
 
 mod asked;
 mod keep;
+mod outside;
 mod place;
 mod show;
+mod tell;
 mod tick;
 
 use std::collections::BTreeMap;
@@ -26,6 +30,7 @@ use tokio::time::Instant;
 
 pub use asked::cause;
 pub use keep::{Kept, Rejection, Saved};
+pub(crate) use outside::Outside;
 
 use super::controller::Controller;
 use crate::config::model::Rollout as Plan;
@@ -33,6 +38,7 @@ use crate::evidence::{Stamped, Trial};
 use crate::rollout::{Judge, Moment, Rollout, guardrails_of, watches};
 use crate::routing::table::CompiledService;
 use crate::routing::{Bucket, Share, Split, Table, VersionIdx};
+use tell::{Held, Untold};
 
 /// Owner of what a rollout puts on top of the file.
 pub(crate) const AUTHOR: &str = "rollout";
@@ -42,6 +48,10 @@ pub(crate) const AUTHOR: &str = "rollout";
 pub(crate) struct Running {
     pub rollout: Rollout,
     pub trial: Arc<Trial<Judge>>,
+    /// An alarm is open: somebody was told to look.
+    pub alarmed: bool,
+    pub held: Held,
+    pub untold: Vec<Untold>,
 }
 
 /// All of them, with their clock.

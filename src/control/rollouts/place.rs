@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::tell::{Held, Untold};
 use super::{AUTHOR, Rollouts, Running, mark_of, shares_for};
 use crate::config::model::{Intent, Rollout as Plan};
 use crate::control::controller::Settlement;
@@ -163,7 +164,10 @@ impl Rollouts {
 
     pub fn insert(&mut self, service: &str, rollout: Rollout, plan: &Plan, threads: usize) {
         let trial = Arc::new(Trial::new(Judge::new(plan), threads, self.tripped.clone()));
-        self.by_service.insert(service.into(), Running { rollout, trial });
+        let before = self.by_service.get(service).filter(|before| before.alarmed);
+        let before = before.map(|before| before.rollout.canary.clone());
+        let untold = vec![Untold::Begun { before }];
+        self.by_service.insert(service.into(), Running { rollout, trial, alarmed: false, held: Held::No, untold });
     }
 
     /// Somebody else decides now.
@@ -173,6 +177,7 @@ impl Rollouts {
             running.rollout.phase = Phase::Superseded { by: by.into() };
             running.rollout.since = now;
             running.rollout.since_unix = crate::telemetry::unix_ms();
+            running.untold.push(Untold::Overruled);
         }
     }
 }
