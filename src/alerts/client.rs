@@ -16,6 +16,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::crypto::ring;
 
 type Plain = legacy::Client<HttpConnector, Full<Bytes>>;
 type Tls = legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
@@ -102,9 +103,8 @@ impl Client {
 
     fn tls(&self) -> Result<&Tls, String> {
         let made = self.tls.get_or_init(|| {
-            let provider = rustls::crypto::ring::default_provider();
             let builder = HttpsConnectorBuilder::new()
-                .with_provider_and_native_roots(provider)
+                .with_provider_and_native_roots(ring::default_provider())
                 .map_err(|error| format!("HTTPS cannot be used, no trusted certificates: {error}"))?;
             Ok(unpooled().build(builder.https_only().enable_http1().build()))
         });
@@ -124,4 +124,77 @@ fn causes(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::CertifiedKey;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// Its address, and its certificate, which no system knows.
+    async fn https_server() -> (String, CertificateDer<'static>) {
+        let CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let certificate = cert.der().clone();
+        let trusted = certificate.clone();
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
+        let config = ServerConfig::builder_with_provider(ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("they belong together");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.expect("a connection");
+                // A client that does not trust it goes away.
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut asked = Vec::new();
+                while !asked.ends_with(b"\r\n\r\n") && stream.read_buf(&mut asked).await.is_ok_and(|read| read > 0) {}
+                let answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+                stream.write_all(answer).await.expect("writable");
+                stream.shutdown().await.ok();
+            }
+        });
+        (format!("https://localhost:{port}/"), trusted)
+    }
+
+    fn get(url: String) -> Ask {
+        Ask { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new(), answer_max: 1_024 }
+    }
+
+    fn trusting(certificate: CertificateDer<'static>) -> Client {
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("one that can be trusted");
+        let config = ClientConfig::builder_with_provider(ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1().build();
+        let tls = OnceLock::from(Ok(unpooled().build(connector)));
+        Client { tls: Arc::new(tls), ..Client::default() }
+    }
+
+    #[tokio::test]
+    async fn https_is_asked_where_its_certificate_is_trusted_and_nowhere_else() {
+        let (url, certificate) = https_server().await;
+        let trusting = trusting(certificate);
+        let answer = trusting.ask(&get(url.clone()), Duration::from_secs(10)).await;
+        assert_eq!(answer.expect("an answer").status, StatusCode::NO_CONTENT);
+        let wrong = Client::default().ask(&get(url.clone()), Duration::from_secs(10)).await.unwrap_err();
+        assert!(wrong.contains("certificate"), "{wrong}");
+        let elsewhere = url.replace("localhost", "127.0.0.1");
+        let wrong = trusting.ask(&get(elsewhere), Duration::from_secs(10)).await.unwrap_err();
+        assert!(wrong.contains("certificate not valid for name"), "{wrong}");
+    }
 }

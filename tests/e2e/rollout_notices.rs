@@ -407,3 +407,42 @@ async fn a_prometheus_that_is_down_neither_rolls_back_nor_promotes() {
     until_phase(&world, "promoted").await;
     load.stop().await.assert_unbroken();
 }
+
+#[tokio::test]
+async fn a_hold_is_told_once() {
+    let mut world = World::new();
+    let log = world.origin("log").await;
+    let top = format!("notifications: {{ log: {{ webhook: {{ url: \"http://{}/\" }}, on: held }} }}\n", log.address);
+    let (v1, v2) = start(&mut world, &top, &format!("{SLOW}\n  shield: false")).await;
+    world.edit_config(to_v2);
+    until_stage(&world, 1).await;
+    v1.set(Fault::Status(500));
+    v2.set(Fault::Status(500));
+    let load = load(&world);
+    let notice = until_received(&log, "the hold is told", |notice| notice["kind"] == "held").await;
+    assert!(notice["message"].as_str().unwrap().contains("stable is no better"), "{notice}");
+    load.more(2_000).await;
+    load.stop().await;
+    assert_eq!(bodies(&log).len(), 1, "once");
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_refused_begins_no_rollout_and_tells_nobody() {
+    let mut world = World::new();
+    let log = world.origin("log").await;
+    let top = format!("notifications: {{ log: {{ webhook: {{ url: \"http://{}/\" }} }} }}\n", log.address);
+    let _versions = start(&mut world, &top, SLOW).await;
+    let taken = std::net::TcpListener::bind(world.unused()).unwrap();
+    let address = taken.local_addr().unwrap();
+    let more = format!("listeners:\n  more: {{ bind: \"{address}\" }}\n");
+    world.edit_config(|text| to_v2(text).replace("listeners:\n", &more));
+    until("the edit is refused", || async { world.status().await["config"]["last_reload_successful"] == false }).await;
+    let status = world.service_status("shop").await;
+    assert_eq!((&status["rollout"], &status["effective"]), (&Value::Null, &json!({ "v1": 1 })), "{status}");
+    drop(taken);
+    let reload = world.admin_post("/api/v1/config/reload", json!({})).await;
+    assert_eq!(reload.status, 200, "{reload:?}");
+    until_stage(&world, 1).await;
+    let started = until_received(&log, "its start is told", |notice| notice["kind"] == "started").await;
+    assert_eq!(started["version"], "v2");
+}

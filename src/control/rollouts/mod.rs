@@ -44,7 +44,7 @@ use tell::{Held, Untold};
 pub(crate) const AUTHOR: &str = "rollout";
 
 /// One service's rollout: the one that runs, or that ended last.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Running {
     pub rollout: Rollout,
     pub trial: Arc<Trial<Judge>>,

@@ -1,5 +1,6 @@
 //! A new configuration meets the rollouts: which begins, goes on, or ends.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::tell::{Held, Untold};
@@ -53,6 +54,18 @@ impl Rollouts {
                 None => settled.overlay.remove(&*service.name),
             };
             settled.shares[at] = shares;
+        }
+    }
+
+    /// As they were before [`Rollouts::place`]: what was to be placed is not taken over.
+    pub fn go_back(&mut self, before: BTreeMap<String, Running>, table: &Table) {
+        self.by_service = before;
+        for (service, running) in &self.by_service {
+            let plan = table.service_named(service).and_then(|at| table.service(at).service.rollout.as_ref());
+            if let Some(plan) = plan {
+                let rules = guardrails_of(plan, running.rollout.stage);
+                running.trial.judge(|judge| judge.follow(plan, rules));
+            }
         }
     }
 

@@ -193,7 +193,8 @@ impl Controller {
         let call = outside::call(&step.service, point, &running.rollout, &plan, step.cause.clone(), evidence.clone());
         let desk = &self.outside.desk;
         for webhook in crate::alerts::at(&plan.webhooks, point) {
-            let alarm = Alarm::Opens(Severity::Warning);
+            // Whoever looks at a rollback looks already.
+            let alarm = Alarm::Quiet;
             let failed = notice(
                 &step.service,
                 &running.rollout,
