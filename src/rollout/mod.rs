@@ -23,6 +23,10 @@ mod phase;
 mod rules;
 mod seen;
 mod state;
+#[cfg(test)]
+mod state_tests;
+#[cfg(test)]
+mod walk_tests;
 mod watch;
 mod window;
 
