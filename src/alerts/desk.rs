@@ -132,7 +132,9 @@ fn hears(notification: &Notification, notice: &Notice) -> bool {
     let opens = |kind: &NoticeKind| matches!(kind, NoticeKind::Paused | NoticeKind::RolledBack | NoticeKind::Failed);
     match notice.alarm {
         Alarm::Closes if has_alarms => notification.on.iter().any(opens),
-        Alarm::Opens(_) | Alarm::Closes | Alarm::Quiet => notification.on.contains(&notice.happened.heard_as()),
+        Alarm::Opens(_) | Alarm::Closes | Alarm::Quiet => {
+            notice.happened.heard_as().iter().any(|kind| notification.on.contains(kind))
+        }
     }
 }
 

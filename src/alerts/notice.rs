@@ -17,8 +17,10 @@ pub enum Happened {
     Approval,
     RolledBack,
     Promoted,
-    /// A webhook failed, or stable is broken as well.
+    /// It paused because a webhook said no, or because stable is broken as well.
     Failed,
+    /// A webhook was not told of a rollback.
+    Untold,
     /// An operator or the file took the service over.
     Ended,
 }
@@ -35,22 +37,24 @@ impl Happened {
             Happened::Approval => "approval",
             Happened::RolledBack => "rolled_back",
             Happened::Promoted => "promoted",
-            Happened::Failed => "failed",
+            Happened::Failed | Happened::Untold => "failed",
             Happened::Ended => "ended",
         }
     }
 
-    /// Who of `on:` hears of it. Who hears of a pause hears of its end, and who hears of a start of every end.
-    pub fn heard_as(self) -> NoticeKind {
+    /// Who of `on:` hears of it, by any of these. Who hears of a pause hears of its end, and who hears of a start hears
+    /// of an end that has no word of its own.
+    pub fn heard_as(self) -> &'static [NoticeKind] {
         match self {
-            Happened::Started | Happened::Ended => NoticeKind::Started,
-            Happened::Advanced => NoticeKind::Advanced,
-            Happened::Held => NoticeKind::Held,
-            Happened::Paused | Happened::Resumed => NoticeKind::Paused,
-            Happened::Approval => NoticeKind::Approval,
-            Happened::RolledBack => NoticeKind::RolledBack,
-            Happened::Promoted => NoticeKind::Promoted,
-            Happened::Failed => NoticeKind::Failed,
+            Happened::Started | Happened::Ended => &[NoticeKind::Started],
+            Happened::Advanced => &[NoticeKind::Advanced],
+            Happened::Held => &[NoticeKind::Held],
+            Happened::Paused | Happened::Resumed => &[NoticeKind::Paused],
+            Happened::Approval => &[NoticeKind::Approval],
+            Happened::RolledBack => &[NoticeKind::RolledBack],
+            Happened::Promoted => &[NoticeKind::Promoted],
+            Happened::Failed => &[NoticeKind::Failed, NoticeKind::Paused],
+            Happened::Untold => &[NoticeKind::Failed],
         }
     }
 }

@@ -99,6 +99,10 @@ async fn a_stage_begins_when_its_webhook_says_yes_and_a_no_pauses_until_somebody
     until_stage(&world, 1).await;
     assert_eq!(gate.received().len(), 2, "asked again, once");
     until_received(&people, "people are told", |notice| notice["kind"] == "advanced").await;
+    let events = world.events().await;
+    let said: Vec<&Value> =
+        events.iter().filter(|event| event["kind"] == "webhook").map(|event| &event["data"]["result"]).collect();
+    assert_eq!(said, ["refused", "granted"], "and later one can see why");
     let kinds: Vec<Value> = bodies(&people).iter().map(|notice| notice["kind"].clone()).collect();
     assert_eq!(kinds, ["started", "failed", "resumed", "advanced"]);
 }

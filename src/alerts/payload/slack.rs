@@ -44,9 +44,15 @@ fn sign(notice: &Notice) -> &'static str {
         (_, Happened::Promoted) => ":white_check_mark:",
         (_, Happened::RolledBack) => ":leftwards_arrow_with_hook:",
         (_, Happened::Approval | Happened::Held | Happened::Paused) => ":raised_hand:",
-        (_, Happened::Started | Happened::Advanced | Happened::Resumed | Happened::Failed | Happened::Ended) => {
-            ":arrow_forward:"
-        }
+        (
+            _,
+            Happened::Started
+            | Happened::Advanced
+            | Happened::Resumed
+            | Happened::Failed
+            | Happened::Untold
+            | Happened::Ended,
+        ) => ":arrow_forward:",
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::Running;
@@ -16,7 +16,7 @@ use crate::alerts::{self, Asking, Desk, HookCall};
 use crate::config::model::{CustomEvent, HookPoint, Rollout as Plan, Webhook};
 use crate::control::controller::Controller;
 use crate::rollout::{Rollout, guardrails_of};
-use crate::telemetry::{Events, unix_ms};
+use crate::telemetry::{Event, Events, unix_ms};
 
 /// Number of a question, and what the webhooks said.
 type Answers = Arc<Mutex<Vec<(u64, Result<(), String>)>>>;
@@ -137,8 +137,11 @@ impl Controller {
             let Some(service) = known.map(|(service, _)| service.clone()) else { continue };
             let Some(asked) = self.outside.asked.remove(&service) else { continue };
             let Some(plan) = self.plan_of(&service) else { continue };
-            let Some(running) = self.rollouts.by_service.get_mut(&service) else { continue };
+            let Some(running) = self.rollouts.by_service.get(&service) else { continue };
             if asked.is_wanted(&running.rollout, &plan) {
+                let said = self.said(&service, &asked, &answer);
+                self.shared.events.emit(said);
+                let Some(running) = self.rollouts.by_service.get_mut(&service) else { continue };
                 running.rollout.answered(asked.point, asked.stage, answer);
             }
         }
@@ -150,6 +153,23 @@ impl Controller {
                 continue;
             };
             rollout.signal(&plan, &asker.rule, reading.unwrap_or_default(), now);
+        }
+    }
+
+    /// For whoever wants to know later why it went on, or did not.
+    fn said(&self, service: &str, asked: &Asked, answer: &Result<(), String>) -> Event {
+        let point = asked.point.as_str();
+        let (word, why) = match answer {
+            Ok(()) => ("granted", String::new()),
+            Err(why) => ("refused", format!(": {why}")),
+        };
+        tracing::info!(service, point, word, why, "webhooks have answered");
+        Event {
+            kind: "webhook",
+            service: Some(service.into()),
+            version: Some(asked.canary.clone()),
+            message: format!("rollout {}: webhooks ({point}) {word}{why}", asked.canary),
+            data: json!({ "point": point, "result": word, "stage": asked.stage.map_or(0, |at| at + 1) }),
         }
     }
 

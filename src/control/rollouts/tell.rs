@@ -199,7 +199,7 @@ impl Controller {
                 &step.service,
                 &running.rollout,
                 &plan,
-                Happened::Failed,
+                Happened::Untold,
                 alarm,
                 String::new(),
                 evidence.clone(),

@@ -209,6 +209,8 @@ impl Controller {
                 Outcome::Unchanged(_) => None,
             },
         };
+        // What is live is shown before it is told.
+        self.refresh();
         for step in &steps {
             self.announce_step(step, &by.author);
             if let Decision::Ask(point) = step.decision {
@@ -216,7 +218,6 @@ impl Controller {
             }
         }
         self.stand();
-        self.refresh();
         published
     }
 
