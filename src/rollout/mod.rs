@@ -18,6 +18,8 @@
 mod custom;
 mod freeze;
 mod judge;
+#[cfg(test)]
+mod judge_tests;
 mod outside;
 mod phase;
 mod rules;

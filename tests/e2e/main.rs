@@ -40,6 +40,7 @@ mod reload_zd5;
 mod rollout;
 mod rollout_guardrails;
 mod rollout_notices;
+mod rollout_outside;
 mod self_test;
 mod shutdown;
 mod smuggling;
