@@ -25,9 +25,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The access log calls a request what the judge calls it.
     ("telemetry", &["routing", "config", "outcome", "sessions", "endpoints", "control", "evidence"]),
     ("journal", &["config", "routing", "control", "telemetry"]),
+    // Who is told what rollouts do, who is asked, and what Prometheus says: for control.
+    ("alerts", &["config", "telemetry"]),
     (
         "control",
         &[
+            "alerts",
             "analysis",
             "rollout",
             "evidence",
@@ -94,7 +97,17 @@ const EXCEPTIONS: &[(&str, &str, &[&str], &str)] = &[
 ];
 
 /// Parts that decide and do nothing: no clock, no input or output, no runtime, no engine.
-const PURE: &[&str] = &["analysis", "rollout", "routing", "config/check", "control/decide", "control/overlay", "wire"];
+const PURE: &[&str] = &[
+    "alerts/notice",
+    "alerts/payload",
+    "analysis",
+    "rollout",
+    "routing",
+    "config/check",
+    "control/decide",
+    "control/overlay",
+    "wire",
+];
 
 const FORBIDDEN_IN_PURE: &[&str] = &[
     "tokio",

@@ -22,7 +22,7 @@ use super::history::History;
 use super::live::Live;
 use super::ports::Ports;
 use super::publish;
-use super::rollouts::{Rollouts, Stories};
+use super::rollouts::{Outside, Rollouts, Stories};
 use super::run;
 use super::shared::{Parts, Shared};
 use super::watch::{Seen, Settings, watch};
@@ -166,6 +166,7 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
     let audit = std::mem::take(&mut remembered.audit);
     let told = std::mem::take(&mut remembered.decisions);
     let stories = Stories::of(remembered.last_decision, told, std::mem::take(&mut remembered.samples));
+    let outside = Outside::new(tokio::runtime::Handle::current(), options.events.clone());
     let parts = Parts {
         live,
         events: options.events,
@@ -196,6 +197,7 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
         reading: 0,
         rejected,
         rollouts,
+        outside,
         state_dir: config.state_dir.clone(),
     };
     controller.build_ways_back(&table, options.threads);

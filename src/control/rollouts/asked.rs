@@ -71,6 +71,7 @@ impl Controller {
             Command::Promote | Command::Pause { .. } | Command::Resume | Command::Abort { .. } => None,
         };
         let now = self.rollouts.now();
+        let resumes = command == Command::Resume;
         let Some(running) = self.rollouts.by_service.get_mut(service) else {
             let hint = format!("it begins when `active` changes, or by: switchback rollout start {service} VERSION");
             return Err(conflict(format!("no rollout of service `{service}` runs"), Some(hint)));
@@ -82,11 +83,14 @@ impl Controller {
             .command(&plan, command, &by.author, now)
             .map_err(|why| conflict(format!("service `{service}`: {why}"), None))?;
         if decision == Decision::Stay {
-            let (author, cause) = (&*by.author, &*by.cause);
-            let why = format!("{author} said so; the stage begins anew");
-            let said = Said { decision: "resume", reason: "operator", why, author, cause, meters: None };
-            self.rollouts.say(service, said);
-            self.tell_decisions(None);
+            if resumes {
+                let (author, cause) = (&*by.author, &*by.cause);
+                let why = format!("{author} said so; the stage begins anew");
+                let said = Said { decision: "resume", reason: "operator", why, author, cause, meters: None };
+                self.rollouts.say(service, said);
+                self.tell_decisions(None);
+                self.tell_resumed(service, &by.author);
+            }
             self.stand();
             return Ok(self.unchanged(&by, "done"));
         }

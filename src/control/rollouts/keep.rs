@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::story::Said;
+use super::tell::{Held, Untold};
 use super::{AUTHOR, Rollouts, Running};
 use crate::evidence::{Failing, Trial};
 use crate::rollout::{Decision, Judge, Rollout, Waits, guardrails_of};
@@ -35,6 +36,9 @@ pub struct Saved {
     pub failing: [Option<Failing>; 2],
     #[serde(default)]
     pub shielded: u64,
+    /// Somebody was told to look, and not yet that it is over.
+    #[serde(default)]
+    pub alarmed: bool,
 }
 
 /// Everything about rollouts that survives a crash.
@@ -57,6 +61,7 @@ impl Rollouts {
             started: running.started,
             failing: running.trial.failing(),
             shielded: running.shielded(),
+            alarmed: running.alarmed,
         };
         Kept {
             by_service: self.by_service.iter().map(|(service, running)| (service.clone(), saved(running))).collect(),
@@ -76,7 +81,7 @@ impl Rollouts {
         for (service, saved) in kept.by_service {
             let Some(plan) = plan_of(&service) else { continue };
             let mut rollout = saved.rollout;
-            let mut is_lost = false;
+            let mut untold = Vec::new();
             let mut judge: Judge = serde_json::from_value(saved.judge).unwrap_or_else(|error| {
                 if rollout.is_running() {
                     notes.push(format!(
@@ -84,8 +89,8 @@ impl Rollouts {
                     ));
                     let now = rollouts.now();
                     rollout.stage = None;
+                    untold.push(Untold::Unread);
                     rollout.apply(&Decision::Pause(Waits::Unknown), now, crate::telemetry::unix_ms());
-                    is_lost = true;
                 }
                 Judge::new(&plan)
             });
@@ -93,9 +98,17 @@ impl Rollouts {
             judge.follow(&plan, guardrails_of(&plan, rollout.stage));
             rollout.forget_asked();
             let trial = Trial::new(judge, threads, rollouts.tripped.clone()).with_failing(saved.failing);
-            let started = if saved.started == 0 { rollout.since_unix } else { saved.started };
-            let (trial, shielded_before) = (Arc::new(trial), saved.shielded);
-            rollouts.by_service.insert(service.clone(), Running { rollout, trial, started, shielded_before });
+            let is_lost = !untold.is_empty();
+            let running = Running {
+                started: if saved.started == 0 { rollout.since_unix } else { saved.started },
+                rollout,
+                trial: Arc::new(trial),
+                shielded_before: saved.shielded,
+                alarmed: saved.alarmed,
+                held: Held::No,
+                untold,
+            };
+            rollouts.by_service.insert(service.clone(), running);
             if is_lost {
                 let why = super::show::why_waits(&Waits::Unknown);
                 let (decision, reason) = ("pause", "unknown_state");
@@ -112,6 +125,6 @@ impl Saved {
     pub fn begun(started: u64) -> Saved {
         let now = crate::rollout::Moment::default();
         let rollout = Rollout::new("v1".into(), "v2".into(), "mark".into(), now, started);
-        Saved { rollout, judge: serde_json::Value::Null, started, failing: [None; 2], shielded: 0 }
+        Saved { rollout, judge: serde_json::Value::Null, started, failing: [None; 2], shielded: 0, alarmed: false }
     }
 }

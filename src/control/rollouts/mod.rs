@@ -4,6 +4,8 @@
 //! place.rs  a new configuration: which rollout begins, goes on, or ends
 //! tick.rs   evidence → `rollout::Rollout::decide` → one generation for all that moved
 //! asked.rs  what operators say
+//! outside.rs  webhooks that are asked, Prometheus
+//! tell.rs   notices and alarms
 //! show.rs   for `status`
 //! keep.rs   what the journal keeps
 //! story.rs  what was decided and why, for people
@@ -15,9 +17,11 @@
 
 mod asked;
 mod keep;
+mod outside;
 mod place;
 mod show;
 mod story;
+mod tell;
 mod tick;
 
 use std::collections::BTreeMap;
@@ -28,6 +32,7 @@ use tokio::time::Instant;
 
 pub use asked::cause;
 pub use keep::{Kept, Rejection, Saved};
+pub(crate) use outside::Outside;
 pub use story::Samples;
 pub(crate) use story::Stories;
 
@@ -38,12 +43,13 @@ use crate::evidence::{Stamped, Trial};
 use crate::rollout::{Judge, Moment, Rollout, guardrails_of, watches};
 use crate::routing::table::CompiledService;
 use crate::routing::{Bucket, Share, Split, Table, VersionIdx};
+use tell::{Held, Untold};
 
 /// Owner of what a rollout puts on top of the file.
 pub(crate) const AUTHOR: &str = "rollout";
 
 /// One service's rollout: the one that runs, or that ended last.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Running {
     pub rollout: Rollout,
     pub trial: Arc<Trial<Judge>>,
@@ -51,6 +57,10 @@ pub(crate) struct Running {
     pub started: u64,
     /// Replays before this process began.
     pub shielded_before: u64,
+    /// An alarm is open: somebody was told to look.
+    pub alarmed: bool,
+    pub held: Held,
+    pub untold: Vec<Untold>,
 }
 
 impl Running {

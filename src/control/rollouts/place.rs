@@ -1,8 +1,10 @@
 //! A new configuration meets the rollouts: which begins, goes on, or ends.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::story::Said;
+use super::tell::{Held, Untold};
 use super::{AUTHOR, Rollouts, Running, mark_of, shares_for};
 use crate::config::model::{Intent, Rollout as Plan};
 use crate::control::controller::Settlement;
@@ -53,6 +55,18 @@ impl Rollouts {
                 None => settled.overlay.remove(&*service.name),
             };
             settled.shares[at] = shares;
+        }
+    }
+
+    /// As they were before [`Rollouts::place`]: what was to be placed is not taken over.
+    pub fn go_back(&mut self, before: BTreeMap<String, Running>, table: &Table) {
+        self.by_service = before;
+        for (service, running) in &self.by_service {
+            let plan = table.service_named(service).and_then(|at| table.service(at).service.rollout.as_ref());
+            if let Some(plan) = plan {
+                let rules = guardrails_of(plan, running.rollout.stage);
+                running.trial.judge(|judge| judge.follow(plan, rules));
+            }
         }
     }
 
@@ -170,8 +184,12 @@ impl Rollouts {
         self.end(service, "file");
         let trial = Arc::new(Trial::new(Judge::new(plan), threads, self.tripped.clone()));
         let started = self.next_start(service, rollout.since_unix);
+        let before = self.by_service.get(service).filter(|before| before.alarmed);
+        let before = before.map(|before| before.rollout.canary.clone());
+        let untold = vec![Untold::Begun { before }];
         let why = format!("{} instead of {}", rollout.canary, rollout.stable);
-        self.by_service.insert(service.into(), Running { rollout, trial, started, shielded_before: 0 });
+        let running = Running { rollout, trial, started, shielded_before: 0, alarmed: false, held: Held::No, untold };
+        self.by_service.insert(service.into(), running);
         let reason = if by.is_some() { "operator" } else { "file" };
         let (author, cause) = by.unwrap_or_default();
         self.say(service, Said { decision: "start", reason, why, author, cause, meters: None });
@@ -184,6 +202,7 @@ impl Rollouts {
             running.rollout.phase = Phase::Superseded { by: by.into() };
             running.rollout.since = now;
             running.rollout.since_unix = crate::telemetry::unix_ms();
+            running.untold.push(Untold::Overruled);
             let (author, reason) = match by {
                 "file" => ("", "file"),
                 "an operator" => ("", "operator"),

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::story::{Said, why_of, word_of};
 use super::{AUTHOR, Rejection, mark_of, shares_for};
 use crate::analysis::Arm;
-use crate::config::model::Rollout as Plan;
+use crate::config::model::{HookPoint, Rollout as Plan};
 use crate::control::controller::{By, Controller, Outcome};
 use crate::control::decide::{Decision as Shares, part};
 use crate::control::event::Trigger;
@@ -70,12 +70,14 @@ impl Controller {
     /// Looks at every rollout. Returns the flip, if there was one.
     pub(crate) fn tick(&mut self) -> Option<Box<Published>> {
         self.collect();
+        self.hear();
         let mut steps = Vec::new();
         let now = self.rollouts.now();
         let services: Vec<String> = self.rollouts.by_service.keys().cloned().collect();
         for service in services {
             let Some(seen) = self.seen(&service) else { continue };
             let Some(plan) = self.plan_of(&service) else { continue };
+            self.tell_held(&service, &seen);
             let endpoints = self.endpoints_of_canary(&service);
             let Some(running) = self.rollouts.by_service.get_mut(&service) else { continue };
             running.rollout.endpoints(endpoints.iter().map(|(address, ready)| (address.as_str(), *ready)), now);
@@ -237,12 +239,18 @@ impl Controller {
             },
         };
         for step in &steps {
-            self.announce_step(step, &by.author);
             self.say_step(step);
         }
         self.tell_decisions(published.as_ref().map(|published| &published.receipt));
-        self.stand();
+        // What is live is shown before it is told.
         self.refresh();
+        for step in &steps {
+            self.announce_step(step, &by.author);
+            if let Decision::Ask(point) = step.decision {
+                self.ask_webhooks(step, point);
+            }
+        }
+        self.stand();
         published
     }
 
@@ -268,7 +276,19 @@ impl Controller {
         self.rollouts.say(&step.service, said);
     }
 
-    fn announce_step(&self, step: &Step, author: &str) {
+    fn ask_webhooks(&mut self, step: &Step, point: HookPoint) {
+        let Some(plan) = self.plan_of(&step.service) else { return };
+        let Some(running) = self.rollouts.by_service.get(&step.service) else { return };
+        let evidence = super::tell::evidence(running, "evidence");
+        let message = step.cause.clone();
+        let call = super::outside::call(&step.service, point, &running.rollout, &plan, message, evidence);
+        self.outside.ask(&call, &running.rollout, &plan, self.rollouts.tripped.clone());
+    }
+
+    fn announce_step(&mut self, step: &Step, author: &str) {
+        if step.decision == Decision::Stay {
+            return;
+        }
         let decision = word_of(&step.decision);
         let Some(running) = self.rollouts.by_service.get(&step.service) else { return };
         let (meters, statuses) = running.trial.judge(|judge: &mut Judge| (judge.meters(), judge.statuses()));
@@ -289,6 +309,7 @@ impl Controller {
                 "meters": meters, "statuses": statuses,
             }),
         });
+        self.tell_step(step, reason);
     }
 }
 
