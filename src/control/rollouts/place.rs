@@ -61,6 +61,8 @@ impl Rollouts {
     /// As they were before [`Rollouts::place`]: what was to be placed is not taken over.
     pub fn go_back(&mut self, before: BTreeMap<String, Running>, table: &Table) {
         self.by_service = before;
+        // Nothing that was decided of it is ever told.
+        self.said.clear();
         for (service, running) in &self.by_service {
             let plan = table.service_named(service).and_then(|at| table.service(at).service.rollout.as_ref());
             if let Some(plan) = plan {
