@@ -18,7 +18,7 @@ mod failure;
 pub mod headers;
 pub mod held;
 mod judged;
-
+mod recall;
 pub mod respond;
 pub mod services;
 pub mod threads;

@@ -3,6 +3,7 @@
 //! ```text
 //! place.rs  a new configuration: which rollout begins, goes on, or ends
 //! tick.rs   evidence → `rollout::Rollout::decide` → one generation for all that moved
+//! recall.rs what waits for a canary that has gone back
 //! asked.rs  what operators say
 //! show.rs   for `status`
 //! keep.rs   what the journal keeps
@@ -15,6 +16,7 @@
 mod asked;
 mod keep;
 mod place;
+mod recall;
 mod show;
 mod tick;
 

@@ -21,6 +21,8 @@ pub enum Fault {
     Status(u16),
     /// Accepts, reads, never answers.
     Hang,
+    /// Answers properly, but only after this time.
+    Late(Duration),
     /// Reads the whole request, then closes without a byte.
     CloseUnanswered,
     /// Reads the whole request, then resets the connection.

@@ -155,6 +155,7 @@ async fn exchange(
             reader.rest().await;
             return Ok(Next::Close);
         }
+        Fault::Late(time) => tokio::time::sleep(time).await,
         Fault::CloseUnanswered => return Ok(Next::Close),
         Fault::Reset => return Ok(Next::Reset),
         Fault::CutBody | Fault::ResetBody | Fault::StallBody => {
