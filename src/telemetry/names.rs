@@ -34,7 +34,7 @@ pub const FLIP_SECONDS: &str = "switchback_flip_seconds";
 pub const ROLLOUT_STAGE: &str = "switchback_rollout_stage";
 /// Counter. `service`, `decision`, `reason`.
 pub const ROLLOUT_DECISIONS_TOTAL: &str = "switchback_rollout_decisions_total";
-/// Counter: requests that failed on a canary and were answered by stable. `service`.
+/// Counter: requests that a canary failed, or was withdrawn from, and that stable was asked instead. `service`.
 pub const SHIELDED_TOTAL: &str = "switchback_shielded_total";
 /// Counter. `service`, `reason`: see [`crate::outcome::RetryReason`].
 pub const RETRIES_TOTAL: &str = "switchback_retries_total";

@@ -38,6 +38,17 @@ async fn until_stage(world: &World, stage: u64) {
     until(&format!("stage {stage}"), || async { rollout(world).await["stage"] == stage }).await;
 }
 
+/// It is complete only some time after the generation is live.
+pub async fn receipt_of_rollback(world: &World) -> Value {
+    let find = async || {
+        let events = world.events().await;
+        let is_it = |data: &Value| data["cause"].as_str().is_some_and(|cause| cause.starts_with("rollback"));
+        events.into_iter().find(|event| event["kind"] == "receipt" && is_it(&event["data"]))
+    };
+    until("the rollback has its receipt", || async { find().await.is_some() }).await;
+    find().await.expect("events stay")["data"].clone()
+}
+
 fn to_v2(text: String) -> String {
     text.replace("active: v1", "active: v2")
 }
@@ -60,10 +71,9 @@ async fn a_canary_that_fails_every_request_goes_back_and_no_client_sees_it() {
     assert!(world.metric("switchback_shielded_total", &[("service", "shop")]).await >= 3.0);
     let status = world.service_status("shop").await;
     assert_eq!((&status["effective"]["v1"], &status["owner"]), (&json!(1), &json!("rollout")), "{status}");
-    let events = world.events().await;
-    let receipt = events.iter().rev().find(|event| event["kind"] == "receipt").expect("a receipt");
-    assert!(receipt["data"]["last_old_start_micros"].as_u64().unwrap() < 1_000_000, "{receipt}");
-    assert!(receipt["data"]["cause"].as_str().unwrap().contains("requests failed"), "{receipt}");
+    let receipt = receipt_of_rollback(&world).await;
+    assert!(receipt["last_old_start_micros"].as_u64().unwrap() < 1_000_000, "{receipt}");
+    assert!(receipt["cause"].as_str().unwrap().contains("requests failed"), "{receipt}");
 }
 
 #[tokio::test]

@@ -3,12 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::harness::client::Seen;
 use crate::harness::load::Plan;
 use crate::harness::*;
+use crate::rollout::receipt_of_rollback;
 
 /// Everything goes to the canary, and only errors or an operator end that.
 const WHOLE: &str = "rollout:\n  stages: [100%]\n  promote_when: { hold: 1h }";
@@ -96,9 +98,8 @@ async fn a_canary_that_hangs_goes_back_and_no_client_sees_it() {
     assert_eq!(report.from("v2"), 0, "every answer came from stable");
     assert!(ended["meters"]["canary_failures"].as_u64().unwrap() >= 3, "the judge saw them: {ended}");
     assert!(shielded(&world).await >= 3.0);
-    let events = world.events().await;
-    let receipt = events.iter().rev().find(|event| event["kind"] == "receipt").expect("a receipt");
-    assert!(receipt["data"]["shielded"].as_u64().unwrap() >= 3, "{receipt}");
+    let receipt = receipt_of_rollback(&world).await;
+    assert!(receipt["shielded"].as_u64().unwrap() >= 3, "{receipt}");
 }
 
 #[tokio::test]
@@ -206,6 +207,70 @@ async fn requests_that_wait_for_a_withdrawn_canary_are_answered_by_stable_at_onc
     // That was a failure of the canary; the others were not. A generation takes stock.
     world.reload_with_route(1).await;
     until_judged(&world, 1, 1).await;
+}
+
+#[tokio::test]
+async fn an_answer_at_the_moment_of_the_recall_is_whole_whoever_gave_it() {
+    let (world, _v1, v2) = canary(&[WHOLE, "  shield: { budget: 100% }", LONG]).await;
+    let mut client = world.client();
+    let (mut canary, mut stable) = (0, 0);
+    for nth in 0..4 {
+        // Each rollout has a budget of its own.
+        for _ in 0..150 {
+            assert_eq!(client.get("/").await.version(), Some("v2"));
+        }
+        v2.set(Fault::Held);
+        let before = v2.requests();
+        let asked = (0..150).map(|_| ask(&world, "GET", "/bytes/200000")).collect();
+        until("they have arrived", || async { v2.requests() == before + 150 }).await;
+        let abort = world.order("services/shop/rollout/abort", json!({}));
+        let answers = async {
+            tokio::time::sleep(Duration::from_millis(nth)).await;
+            v2.tick();
+        };
+        tokio::join!(abort, answers);
+        for seen in all(asked).await {
+            assert_eq!((seen.outcome.clone(), seen.status), (Outcome::Ok, 200), "{:?}", seen.headers);
+            assert_eq!(seen.body.len(), 200_000);
+            assert_eq!(seen.version(), seen.origin(), "head and body are of one version");
+            *(if seen.version() == Some("v1") { &mut stable } else { &mut canary }) += 1;
+        }
+        v2.set(Fault::None);
+        world.cli(&["rollout", "start", "shop", "v2", "--again"]).await.ok();
+        until("stage 1", || async { rollout(&world).await["stage"] == 1 }).await;
+    }
+    assert!(stable > 0 && canary > 0, "{stable} were called back, {canary} had begun");
+}
+
+#[tokio::test]
+async fn a_request_whose_connection_is_still_being_made_comes_back_as_soon_as_it_is() {
+    let (world, _v1, v2) = canary(&[WHOLE, "timeouts: { connect: 30s, request: 60s }"]).await;
+    v2.refuse().await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(v2.address).unwrap();
+    // Whoever comes once this queue is full stands outside until somebody is let in.
+    let listener = socket.listen(0).unwrap();
+    let mut inside = Vec::new();
+    while let Ok(one) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(v2.address)).await {
+        inside.push(one.expect("the queue takes it"));
+    }
+    let asked = ask(&world, "GET", "/page");
+    until("it is on its way to the canary", || async {
+        world.version_status("shop", "v2").await["in_flight"]["http"] == 1
+    })
+    .await;
+    world.cli(&["rollout", "abort", "shop"]).await.ok();
+    assert!(!asked.is_finished());
+    let answers_nobody = tokio::spawn(async move {
+        let mut accepted = Vec::new();
+        while let Ok(one) = listener.accept().await {
+            accepted.push(one);
+        }
+    });
+    let seen = soon("an answer", asked).await.unwrap();
+    assert_eq!((seen.status, seen.origin()), (200, Some("v1")), "{seen:?}");
+    answers_nobody.abort();
 }
 
 #[tokio::test]

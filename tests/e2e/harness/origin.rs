@@ -23,6 +23,8 @@ pub enum Fault {
     Hang,
     /// Answers properly, but only after this time.
     Late(Duration),
+    /// Answers properly, but only after the next [`Origin::tick`].
+    Held,
     /// Reads the whole request, then closes without a byte.
     CloseUnanswered,
     /// Reads the whole request, then resets the connection.
