@@ -149,7 +149,7 @@ async fn exchange(
     let text = format!("{} {} {}\n", shared.name, shared.instance, target);
     match fault {
         Fault::None | Fault::EarlyAnswer(_) => {}
-        Fault::StatusEvery(every, _) if nth % every != 0 => {}
+        Fault::StatusEvery(every, _) if !nth.is_multiple_of(every) => {}
         Fault::Status(status) | Fault::StatusEvery(_, status) => {
             answer(writer, shared, status, "", text.as_bytes(), head_only).await?;
             return Ok(Next::Keep);
