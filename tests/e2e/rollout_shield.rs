@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::harness::client::Seen;
 use crate::harness::load::Plan;
 use crate::harness::*;
-use crate::rollout::receipt_of_rollback;
+use crate::rollout::receipt_of;
 
 /// Everything goes to the canary, and only errors or an operator end that.
 const WHOLE: &str = "rollout:\n  stages: [100%]\n  promote_when: { hold: 1h }";
@@ -98,7 +98,7 @@ async fn a_canary_that_hangs_goes_back_and_no_client_sees_it() {
     assert_eq!(report.from("v2"), 0, "every answer came from stable");
     assert!(ended["meters"]["canary_failures"].as_u64().unwrap() >= 3, "the judge saw them: {ended}");
     assert!(shielded(&world).await >= 3.0);
-    let receipt = receipt_of_rollback(&world).await;
+    let receipt = receipt_of(&world, "rollback").await;
     assert!(receipt["shielded"].as_u64().unwrap() >= 3, "{receipt}");
 }
 
