@@ -42,6 +42,7 @@ mod rollout_guardrails;
 mod rollout_notices;
 mod rollout_outside;
 mod rollout_report;
+mod rollout_shield;
 mod self_test;
 mod shutdown;
 mod smuggling;

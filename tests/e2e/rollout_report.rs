@@ -185,7 +185,7 @@ async fn a_shielded_failure_has_the_id_that_the_access_log_has() {
 
 #[tokio::test]
 async fn a_deadline_that_passes_is_found_by_its_id_too() {
-    let (world, _v1, v2) = two(&format!("{SLOW}\ntimeouts: {{ request: 300ms }}")).await;
+    let (world, _v1, v2) = two(&format!("{SLOW}\n  shield: false\ntimeouts: {{ request: 300ms }}")).await;
     world.edit_config(to_v2);
     until_stage(&world, 1).await;
     v2.set(Fault::Hang);
@@ -268,6 +268,12 @@ async fn before_any_rollout_the_report_says_so() {
         refused.err.contains("`shop` has had no rollout yet") && refused.err.contains("rollout start"),
         "{refused:?}"
     );
+    // A configuration that is refused begins none either.
+    let taken = std::net::TcpListener::bind(world.unused()).unwrap();
+    let more = format!("listeners:\n  more: {{ bind: \"{}\" }}\n", taken.local_addr().unwrap());
+    world.edit_config(|text| to_v2(text).replace("listeners:\n", &more));
+    until("the edit is refused", || async { world.status().await["config"]["last_reload_successful"] == false }).await;
+    assert_eq!(world.cli(&["rollout", "report", "shop"]).await.code, Some(1));
     let refused = world.cli(&["rollout", "report", "shpo"]).await;
     assert!(refused.code == Some(1) && refused.err.contains("did you mean `shop`"), "{refused:?}");
 }
