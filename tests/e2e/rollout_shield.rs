@@ -16,7 +16,7 @@ use crate::rollout::receipt_of;
 const WHOLE: &str = "rollout:\n  stages: [100%]\n  promote_when: { hold: 1h }";
 /// As above, whatever the errors.
 const UNJUDGED: &str = "rollout:\n  stages: [100%]\n  promote_when: { hold: 1h }\n  guardrails: { errors: off }";
-const SHORT: &str = "timeouts: { connect: 500ms, request: 300ms }";
+const SHORT: &str = "timeouts: { connect: 500ms, request: 1s }";
 const LONG: &str = "timeouts: { connect: 500ms, request: 60s }";
 /// One failure is enough for an endpoint to be taken out.
 const STRICT: &str = "outlier: { consecutive_failures: 1 }";
@@ -175,7 +175,7 @@ async fn an_answer_at_the_deadline_is_whole_whoever_gave_it() {
     }
     let (mut canary, mut stable) = (0, 0);
     for nth in 0..10 {
-        v2.set(Fault::Late(Duration::from_millis(290 + 4 * nth)));
+        v2.set(Fault::Late(Duration::from_millis(980 + 5 * nth)));
         for seen in all((0..8).map(|_| ask(&world, "GET", "/bytes/300000")).collect()).await {
             assert_eq!((seen.outcome.clone(), seen.status), (Outcome::Ok, 200), "{:?}", seen.headers);
             assert_eq!(seen.body.len(), 300_000);
