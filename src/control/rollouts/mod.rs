@@ -17,6 +17,7 @@
 
 mod asked;
 mod keep;
+mod late;
 mod outside;
 mod place;
 mod recall;
