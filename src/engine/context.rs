@@ -176,6 +176,7 @@ impl Context {
         self.attempts += 1;
         self.judged = Judged::Not;
         self.attempt = Some(attempt);
+        self.time_attempt();
     }
 
     /// The answer of the present attempt begins, or will not come. Says why it was recalled, if it was.

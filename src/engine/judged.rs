@@ -24,6 +24,7 @@ use super::context::Context;
 use super::recall::{Socket, Waiting, Why};
 use crate::analysis::Arm;
 use crate::evidence::{FailedRequest, Stamped};
+use crate::net::clock;
 use crate::rollout::{self, Bad, Failure};
 use crate::routing::Reason;
 use crate::telemetry::names;
@@ -105,13 +106,22 @@ impl Context {
             return;
         }
         let (Some((stamped, arm)), Some(attempt)) = (self.trial(), &self.attempt) else { return };
-        let is_warm = match arm {
-            Arm::Canary => attempt.endpoint.warmth.answered(crate::net::clock::now_ms(), stamped.warm_up),
-            Arm::Stable => true,
-        };
+        if arm == Arm::Canary {
+            attempt.endpoint.warmth.answered(clock::now_ms(), stamped.warm_up);
+        }
         // How long a stream stayed says nothing about how fast the version is.
-        let took = (is_warm && !self.kind.is_stream()).then_some(took);
-        stamped.trial.answered(self.thread, arm, took);
+        let connection = &self.link.connection;
+        let counts = !self.kind.is_stream() && connection.may_count(connection.current());
+        stamped.trial.answered(self.thread, arm, counts.then_some(took));
+    }
+
+    /// The first attempt begins: its time is evidence, also while it waits, unless its endpoint is a fresh one.
+    pub fn time_attempt(&self) {
+        let (Some((stamped, arm)), Some(attempt)) = (self.trial(), &self.attempt) else { return };
+        let is_warm = arm == Arm::Stable || attempt.endpoint.warmth.is_warm(clock::now_ms(), stamped.warm_up);
+        if is_warm && self.attempts == 1 {
+            self.link.connection.time_it();
+        }
     }
 
     /// Sends the request to stable after all, if that may be done. Called after the failure was judged.

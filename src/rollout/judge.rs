@@ -229,6 +229,13 @@ impl Judge {
         }
     }
 
+    /// Slower than this, in milliseconds, a request of each arm is an event at every level; `None`: speeds are not compared.
+    pub fn slowest(&self, arm: Arm) -> Option<f64> {
+        let compared = self.share > 0.0 && self.share < 1.0 && !self.unequal;
+        let slowest = self.thresholds.filter(|_| compared)?.into_iter().fold(0.0, f64::max);
+        Some(if arm == Arm::Canary { slowest * MARGIN } else { slowest })
+    }
+
     /// About once a minute: what stable did long ago fades.
     pub fn fade(&mut self) {
         self.stable.halve();

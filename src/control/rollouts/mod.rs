@@ -18,6 +18,7 @@
 
 mod asked;
 mod keep;
+mod late;
 mod outside;
 mod place;
 mod recall;

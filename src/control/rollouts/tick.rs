@@ -56,6 +56,7 @@ impl Controller {
             let mut latencies = [Vec::new(), Vec::new()];
             for (arm, seen) in [Arm::Canary, Arm::Stable].into_iter().zip(&mut latencies) {
                 running.trial.take_latencies(arm, &mut |bucket, count| seen.push((bucket, count)));
+                self.take_late(service, running, arm, seen);
             }
             running.trial.judge(|judge| {
                 judge.endpoints(endpoints[0], endpoints[1]);
