@@ -84,6 +84,7 @@ fn service(live: &Snapshot, view: &View, at: ServiceIdx) -> ServiceStatus {
         let sum: u64 = counts.iter().sum();
         if sum == 0 { 0.0 } else { counts[version] as f64 / sum as f64 }
     };
+    let matched = live.matched(at);
     let versions = (0..compiled.versions.len()).map(|version| {
         let idx = VersionIdx(version as u16);
         let runtime = runtime.version(idx);
@@ -92,6 +93,7 @@ fn service(live: &Snapshot, view: &View, at: ServiceIdx) -> ServiceStatus {
             state: match shares[version] {
                 Share::Weight(_) => "live",
                 Share::Draining => "draining",
+                Share::Off if matched == Some(idx) => "matched",
                 Share::Off => "off",
             }
             .into(),

@@ -2,7 +2,8 @@
 //! client.
 //!
 //! Each *attempt* is judged, so a retry never hides a failure. Counted are only requests whose version was drawn
-//! by lot: who forced a version, was pinned by a drain, or came to a version because another was not ready
+//! by lot, and those that a match stage sends to the canary, which are compared in a way that needs no lot
+//! (`analysis::ErrorJudge::set_paired`): who forced a version, was pinned by a drain, or came to a version because another was not ready
 //! says nothing about the two arms. Failed is: no connection, a broken one, no answer in time, a 5xx. A 4xx, a
 //! client that left, and what this proxy refused by itself are not; nor is a stale pooled connection that was
 //! made up for by a second chance.
@@ -43,11 +44,11 @@ impl Context {
     /// The rollout that this request is evidence for, and for which arm.
     fn trial(&self) -> Option<(&Stamped, Arm)> {
         let destination = self.destination.as_ref().filter(|_| !self.shielded)?;
-        let by_lot = match destination.choice.reason {
-            Reason::Sticky | Reason::Weight => true,
+        let counts = match destination.choice.reason {
+            Reason::Match | Reason::Sticky | Reason::Weight => true,
             Reason::Force | Reason::DrainPin | Reason::FallbackUnhealthy | Reason::Panic => false,
         };
-        let stamped = self.held.snapshot.trial(destination.service).filter(|_| by_lot)?;
+        let stamped = self.held.snapshot.trial(destination.service).filter(|_| counts)?;
         let version = destination.choice.version;
         if version == stamped.canary {
             Some((stamped, Arm::Canary))
@@ -92,7 +93,12 @@ impl Context {
             return;
         }
         if let Some((stamped, arm)) = self.trial() {
-            stamped.trial.answered(self.thread, arm, (!self.kind.is_stream()).then_some(took));
+            let took = (!self.kind.is_stream()).then_some(took);
+            let is_matched = self.destination.as_ref().is_some_and(|to| to.choice.reason == Reason::Match);
+            match is_matched {
+                true => stamped.trial.matched(self.thread, took, self.services.live.nanos()),
+                false => stamped.trial.answered(self.thread, arm, took),
+            }
         }
     }
 

@@ -42,16 +42,33 @@ struct Line {
     latencies: [Box<[AtomicU32]>; 2],
 }
 
+impl Line {
+    fn took(&self, arm: Arm, took: Option<Duration>) {
+        if let Some(took) = took {
+            let bucket = bucket_of(took.as_secs_f64() * 1e3) - MIN_BUCKET;
+            self.latencies[at(arm)][bucket as usize].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 struct Bench<J> {
     judge: J,
     /// Successes that the judge knows of, by thread and arm.
     told: Vec<[u64; 2]>,
 }
 
+/// What is judged in the order in which it happened.
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    Failed(Failure),
+    /// A good one of the canary, in a match stage.
+    Good,
+}
+
 pub struct Trial<J> {
     lines: Box<[CachePadded<Line>]>,
     bench: Mutex<Bench<J>>,
-    waiting: Mutex<Vec<(Failure, u64)>>,
+    waiting: Mutex<Vec<(Answer, u64)>>,
     has_waiting: AtomicBool,
     /// When the canary was withdrawn, on the clock of `Live::nanos`.
     withdrawn: AtomicU64,
@@ -86,17 +103,27 @@ impl<J: Judging> Trial<J> {
         let Some(line) = self.lines.get(usize::from(thread.0)) else { return };
         let answered = &line.answered[at(arm)];
         answered.store(answered.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        if let Some(took) = took {
-            let bucket = bucket_of(took.as_secs_f64() * 1e3) - MIN_BUCKET;
-            line.latencies[at(arm)][bucket as usize].fetch_add(1, Ordering::Relaxed);
+        line.took(arm, took);
+    }
+
+    /// A good answer of the canary in a match stage. There it is compared with the next one of stable, so it is
+    /// judged at once like a failure; such stages have few clients.
+    pub fn matched(&self, thread: Thread, took: Option<Duration>, nanos: u64) {
+        if let Some(line) = self.lines.get(usize::from(thread.0)) {
+            line.took(Arm::Canary, took);
         }
+        self.tell(Answer::Good, nanos);
     }
 
     /// A failure that was seen at `nanos`: judged before this returns, here or by whoever is judging.
     pub fn failed(&self, failure: Failure, nanos: u64) {
+        self.tell(Answer::Failed(failure), nanos);
+    }
+
+    fn tell(&self, answer: Answer, nanos: u64) {
         let is_full = {
             let mut waiting = lock(&self.waiting);
-            waiting.push((failure, nanos));
+            waiting.push((answer, nanos));
             self.has_waiting.store(true, Ordering::SeqCst);
             waiting.len() >= WAITING_MAX
         };
@@ -173,7 +200,7 @@ impl<J: Judging> Trial<J> {
 
     fn settle(&self, bench: &mut Bench<J>) {
         self.has_waiting.store(false, Ordering::SeqCst);
-        let failures = std::mem::take(&mut *lock(&self.waiting));
+        let answers = std::mem::take(&mut *lock(&self.waiting));
         // Successes first: none that came before a failure may be missing when it is judged.
         for (line, told) in self.lines.iter().zip(&mut bench.told) {
             for arm in [Arm::Stable, Arm::Canary] {
@@ -182,9 +209,13 @@ impl<J: Judging> Trial<J> {
                 told[at(arm)] = now;
             }
         }
-        for (failure, nanos) in failures {
-            if bench.judge.failed(&failure) && self.withdraw(nanos) {
-                self.tripped.notify_one();
+        for (answer, nanos) in answers {
+            match answer {
+                Answer::Good => bench.judge.succeeded(Arm::Canary, 1),
+                Answer::Failed(failure) if bench.judge.failed(&failure) && self.withdraw(nanos) => {
+                    self.tripped.notify_one();
+                }
+                Answer::Failed(_) => {}
             }
         }
     }
@@ -292,6 +323,35 @@ mod tests {
         }
         assert_eq!(trial.withdrawn_at(), Some(3));
         assert!(!trial.withdraw(9));
+    }
+
+    #[test]
+    fn good_answers_of_matched_clients_keep_their_place_among_those_of_stable() {
+        #[derive(Default)]
+        struct Order(Vec<(Arm, u64)>);
+        impl Judging for Order {
+            fn succeeded(&mut self, arm: Arm, requests: u64) {
+                if requests > 0 {
+                    self.0.push((arm, requests));
+                }
+            }
+            fn failed(&mut self, failure: &Failure) -> bool {
+                self.0.push((failure.arm, 0));
+                false
+            }
+        }
+        let trial = Trial::new(Order::default(), 1, Arc::default());
+        let stable = || trial.answered(Thread(0), Arm::Stable, None);
+        stable();
+        trial.matched(Thread(0), None, 1);
+        stable();
+        stable();
+        trial.failed(FAILURE, 2);
+        trial.matched(Thread(0), None, 3);
+        stable();
+        let order = trial.judge(|judge| std::mem::take(&mut judge.0));
+        let (canary, stable) = (Arm::Canary, Arm::Stable);
+        assert_eq!(order, [(stable, 1), (canary, 1), (stable, 2), (canary, 0), (canary, 1), (stable, 1)]);
     }
 
     #[test]

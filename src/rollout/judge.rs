@@ -7,15 +7,15 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::ERRORS_LIMIT;
 use super::custom::{Bad, Customs};
 use super::phase::Breach;
 use super::seen::{Around, Meters, Seen};
+use super::{ERRORS_LIMIT, guardrails_of};
 use crate::analysis::{
     Arm, Counts, ErrorJudge, ErrorLimits, HoldReason, LEVELS, LatencyJudge, MARGIN, PromoteGate, QuickEnough, Sketch,
     Verdict, value_of,
 };
-use crate::config::model::{Guardrails, Rollout as Plan, Then};
+use crate::config::model::{Rollout as Plan, StageTraffic, Then};
 
 /// How many times stable's rate a promoted canary may certainly not have.
 const RATIO_PROVEN: f64 = 1.5;
@@ -48,6 +48,9 @@ pub struct Judge {
     quick: Option<(f64, f64, QuickEnough)>,
     latency_quantile: f64,
     share: f64,
+    /// The canary's clients are not drawn by lot in this stage.
+    #[serde(default)]
+    matched: bool,
     stage: Counts,
     canary: Sketch,
     stable: Sketch,
@@ -80,6 +83,7 @@ impl Judge {
             quick,
             latency_quantile: plan.guardrails.latency.map_or(0.95, |rule| rule.quantile),
             share: 0.0,
+            matched: false,
             stage: Counts::default(),
             canary: Sketch::default(),
             stable: Sketch::default(),
@@ -89,16 +93,22 @@ impl Judge {
             canary_buckets: 0,
             statuses: Vec::new(),
         };
-        judge.follow(plan, &plan.guardrails);
+        judge.follow(plan, None);
         judge
     }
 
-    /// From now on these guardrails apply; what speaks against the canary is kept.
-    pub fn follow(&mut self, plan: &Plan, rules: &Guardrails) {
+    /// From now on what the plan says of this stage applies; what speaks against the canary is kept.
+    pub fn follow(&mut self, plan: &Plan, stage: Option<usize>) {
+        let rules = guardrails_of(plan, stage);
+        self.matched = match stage.and_then(|at| plan.stages.get(at)).map(|stage| &stage.traffic) {
+            Some(StageTraffic::Match(_)) => true,
+            Some(StageTraffic::Share(_) | StageTraffic::Mirror(_)) | None => false,
+        };
         let (slo, rho) = rules.errors.map_or((plan.promote_when.errors_below, 1.25), |rule| (rule.max, rule.ratio));
         self.errors.set_limits(ErrorLimits { slo, rho, ..ErrorLimits::default() });
         self.errors_then = rules.errors.map(|rule| rule.then == Then::RollBack);
-        self.customs.follow(rules, self.share);
+        self.errors.set_paired(self.matched);
+        self.customs.follow(rules, self.share, self.matched);
         self.latency_quantile = rules.latency.map_or(0.95, |rule| rule.quantile);
     }
 
@@ -106,13 +116,14 @@ impl Judge {
     /// buckets of sticky clients are the canary's now; `canary_buckets` how many, 0 without stickiness.
     pub fn enter(
         &mut self,
-        (plan, rules): (&Plan, &Guardrails),
+        plan: &Plan,
+        stage: Option<usize>,
         share: f64,
         canary_buckets: u64,
         is_canary: impl Fn(u16) -> bool,
     ) {
         self.share = share;
-        self.follow(plan, rules);
+        self.follow(plan, stage);
         self.errors.set_share(share);
         self.promote = PromoteGate::new(self.errors_below, RATIO_PROVEN);
         if let Some((quantile, _, quick)) = &mut self.quick {

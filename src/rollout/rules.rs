@@ -28,8 +28,7 @@ const INTERVALS_FRESH: u32 = 3;
 impl Rollout {
     pub(super) fn remember(&mut self, plan: &Plan, seen: &Seen, now: Moment) {
         let since = |is: bool, since: Option<Moment>| is.then(|| since.unwrap_or(now));
-        let has_traffic = self.share(plan) > 0;
-        self.unhealthy_since = since(has_traffic && seen.around.canary_ready == 0, self.unhealthy_since);
+        self.unhealthy_since = since(self.stage.is_some() && seen.around.canary_ready == 0, self.unhealthy_since);
         self.healthy_since = since(seen.around.canary_ready == seen.around.canary_endpoints, self.healthy_since);
         self.shared_since = since(seen.verdict == Verdict::Hold(HoldReason::Absolute), self.shared_since);
         self.slow_since = since(seen.latency_holds, self.slow_since);

@@ -37,6 +37,7 @@ mod listeners;
 mod plan_explain;
 mod reload_zd5;
 mod rollout;
+mod rollout_stages;
 mod self_test;
 mod shutdown;
 mod smuggling;

@@ -53,7 +53,7 @@ fn arms(out: &mut String, rollout: &RolloutStatus, meters: &RolloutMeters) {
 
 fn bar(rollout: &RolloutStatus, tone: Tone, colour: bool) -> String {
     let stages = rollout.stages.iter().enumerate().map(|(at, share)| {
-        let text = format!("{} %", (share * 1e4).round() / 1e2);
+        let text = rollout.labels.get(at).cloned().unwrap_or_else(|| format!("{} %", (share * 1e4).round() / 1e2));
         if at + 1 == rollout.stage { paint(&format!("[{text}]"), tone, colour) } else { text }
     });
     stages.collect::<Vec<_>>().join(" - ")
@@ -77,7 +77,8 @@ mod tests {
             stable: "v1".into(),
             canary: "v2".into(),
             stage: 2,
-            stages: vec![0.05, 0.25, 1.0],
+            stages: vec![0.0, 0.25, 1.0],
+            labels: ["match", "25 %", "100 %"].map(String::from).into(),
             since: 1_000,
             why: Vec::new(),
             gate: None,
@@ -104,7 +105,7 @@ mod tests {
         lines(&mut out, &rollout, 61_000, false);
         let expected = [
             "  rollout v1 -> v2  staged, 1m 0s ago",
-            "    stages    5 % - [25 %] - 100 %",
+            "    stages    match - [25 %] - 100 %",
             "    v2        250 requests, 1 failed, p50 3.0 ms, p95 -",
             "    v1        750 requests, 0 failed, p50 2.9 ms, p95 8.0 ms",
             "    errors    [######......] 14.20 of 200",

@@ -32,8 +32,7 @@ fn missing(rollout: &Rollout) -> Vec<(&'static str, &'static str)> {
     }
     for stage in &rollout.stages {
         match stage.traffic {
-            StageTraffic::Share(_) => {}
-            StageTraffic::Match(_) => missing.push(("stages with `match` are", "use `force` for testers")),
+            StageTraffic::Share(_) | StageTraffic::Match(_) => {}
             StageTraffic::Mirror(_) => missing.push(("stages with `mirror` are", "begin with a small share")),
         }
     }

@@ -27,12 +27,13 @@ use tokio::time::Instant;
 pub use asked::cause;
 pub use keep::{Kept, Rejection, Saved};
 
+use super::Snapshot;
 use super::controller::Controller;
-use crate::config::model::Rollout as Plan;
-use crate::evidence::{Stamped, Trial};
+use crate::config::model::{Rollout as Plan, StageTraffic};
+use crate::evidence::{Beside, Stamped, Trial};
 use crate::rollout::{Judge, Moment, Rollout, guardrails_of, watches};
 use crate::routing::table::CompiledService;
-use crate::routing::{Bucket, Share, Split, Table, VersionIdx};
+use crate::routing::{Bucket, ServiceIdx, Share, Split, Table, VersionIdx};
 
 /// Owner of what a rollout puts on top of the file.
 pub(crate) const AUTHOR: &str = "rollout";
@@ -127,6 +128,7 @@ impl Rollouts {
             let canary = service.version_named(&running.rollout.canary)?;
             let pi = crate::control::decide::part(split.shares(), canary);
             let rules = guardrails_of(plan, running.rollout.stage);
+            let beside = self.beside(service);
             Some(Stamped {
                 trial: running.trial.clone(),
                 stable,
@@ -134,9 +136,40 @@ impl Rollouts {
                 pi,
                 watches: running.trial.judge(|judge| watches(rules, judge)).into(),
                 shield: plan.shield.map(|shield| shield.budget_bp),
+                beside,
             })
         };
         table.services.iter().zip(splits).map(stamp).collect()
+    }
+
+    /// What the present stage of a service's rollout gives the canary beside the split.
+    fn beside(&self, service: &CompiledService) -> Beside {
+        let running = self.by_service.get(&*service.name).filter(|it| it.rollout.is_running());
+        let Some(stage) = running.and_then(|running| running.rollout.stage) else { return Beside::Nothing };
+        let Some(plan) = &service.service.rollout else { return Beside::Nothing };
+        match plan.stages.get(stage).map(|stage| &stage.traffic) {
+            Some(StageTraffic::Match(_)) => match service.matched.get(stage) {
+                Some(Some(matched)) => Beside::Match(matched.clone()),
+                Some(None) | None => Beside::Nothing,
+            },
+            Some(StageTraffic::Share(_) | StageTraffic::Mirror(_)) | None => Beside::Nothing,
+        }
+    }
+
+    /// Whether requests of this service are stamped as they ought to be.
+    pub fn fares_the_same(&self, live: &Snapshot, at: ServiceIdx) -> bool {
+        let now = live.trial(at).map_or(&Beside::Nothing, |stamped| &stamped.beside);
+        now.is_same(&self.beside(live.generation.table.service(at)))
+    }
+
+    /// Somebody else decides on the split of a service. Ends a rollout that could not be told from the split to have
+    /// been overruled. Says whether it did.
+    pub fn overrule(&mut self, service: &CompiledService, author: &str) -> bool {
+        let overruled = author != AUTHOR && !matches!(self.beside(service), Beside::Nothing);
+        if overruled {
+            self.end(&service.name, author);
+        }
+        overruled
     }
 }
 

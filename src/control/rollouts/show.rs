@@ -43,6 +43,7 @@ fn status(running: &Running, plan: &Plan, seen: Option<&Seen>, now: Moment) -> R
         canary: rollout.canary.clone(),
         stage: rollout.stage.map_or(0, |at| at + 1),
         stages: plan.stages.iter().map(|stage| f64::from(crate::rollout::share_of(stage)) / 1e4).collect(),
+        labels: plan.stages.iter().map(crate::rollout::label_of).collect(),
         since: rollout.since_unix,
         why,
         gate,
