@@ -127,6 +127,10 @@ impl ErrorJudge {
         }
     }
 
+    pub fn limits(&self) -> ErrorLimits {
+        self.limits
+    }
+
     fn bake_limit_now(&self) -> f64 {
         bake_limit(self.limits.slo, self.limits.rho, self.stable.failed, self.stable.total)
     }

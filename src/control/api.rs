@@ -272,6 +272,11 @@ pub struct RolloutMeters {
     pub stable_p50_ms: Option<f64>,
     pub stable_p95_ms: Option<f64>,
     pub restarts: u64,
+    /// Copies of requests that mirror stages sent, and those of them that failed. No client saw an answer.
+    #[serde(default)]
+    pub copies: u64,
+    #[serde(default)]
+    pub copies_failed: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

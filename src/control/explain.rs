@@ -112,6 +112,12 @@ fn match_stage(live: &Snapshot, at: ServiceIdx, asked: &ask::Asked, client: &mut
     let canary = live.generation.table.service(at).version_name(stamped.canary);
     match &stamped.beside {
         Beside::Nothing => {}
+        Beside::Mirror(bp) => {
+            let percent = f64::from(*bp) / 100.0;
+            steps.push(format!(
+                "the rollout of `{canary}` is in a mirror stage: it gets copies of {percent} % of the requests"
+            ));
+        }
         Beside::Match(matched) => match matched.met(&asked.headers) {
             Some(met) => {
                 let what = match met {

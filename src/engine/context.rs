@@ -61,6 +61,8 @@ pub struct Context {
     pub judged: Judged,
     /// The request was the canary's and is answered by stable.
     pub shielded: bool,
+    /// Whether it is to be copied for the canary was decided.
+    pub mirrored: bool,
     /// The client knows no chunked coding: an answer without length ends with the connection.
     pub ends_with_connection: bool,
     pub kind: Kind,
@@ -107,6 +109,7 @@ impl Context {
             stale_retried: false,
             judged: Judged::Not,
             shielded: false,
+            mirrored: false,
             ends_with_connection: false,
             kind: Kind::Http,
             status: 0,

@@ -42,7 +42,7 @@ pub enum Sent {
 
 impl Context {
     /// The rollout that this request is evidence for, and for which arm.
-    fn trial(&self) -> Option<(&Stamped, Arm)> {
+    pub(super) fn trial(&self) -> Option<(&Stamped, Arm)> {
         let destination = self.destination.as_ref().filter(|_| !self.shielded)?;
         let counts = match destination.choice.reason {
             Reason::Match | Reason::Sticky | Reason::Weight => true,

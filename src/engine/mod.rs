@@ -11,6 +11,7 @@ pub mod app;
 mod at_once;
 pub mod connection;
 pub mod context;
+pub mod copies;
 pub mod decide;
 pub mod direct;
 mod entropy;
@@ -18,6 +19,7 @@ mod failure;
 pub mod headers;
 pub mod held;
 mod judged;
+pub mod mirror;
 
 pub mod respond;
 pub mod services;

@@ -36,6 +36,8 @@ pub enum Beside {
     Nothing,
     /// These clients.
     Match(Arc<Matched>),
+    /// Copies of this share of the requests, in hundredths of a percent.
+    Mirror(u16),
 }
 
 impl Stamped {
@@ -43,7 +45,7 @@ impl Stamped {
     pub fn matched(&self, headers: &HeaderMap) -> Option<VersionIdx> {
         match &self.beside {
             Beside::Match(matched) => matched.met(headers).map(|_| self.canary),
-            Beside::Nothing => None,
+            Beside::Nothing | Beside::Mirror(_) => None,
         }
     }
 
@@ -51,7 +53,7 @@ impl Stamped {
     pub fn has_matched(&self) -> Option<VersionIdx> {
         match &self.beside {
             Beside::Match(_) => Some(self.canary),
-            Beside::Nothing => None,
+            Beside::Nothing | Beside::Mirror(_) => None,
         }
     }
 }
@@ -62,7 +64,8 @@ impl Beside {
         match (self, other) {
             (Beside::Nothing, Beside::Nothing) => true,
             (Beside::Match(one), Beside::Match(other)) => Arc::ptr_eq(one, other),
-            (Beside::Nothing, Beside::Match(_)) | (Beside::Match(_), Beside::Nothing) => false,
+            (Beside::Mirror(one), Beside::Mirror(other)) => one == other,
+            (Beside::Nothing | Beside::Match(_) | Beside::Mirror(_), _) => false,
         }
     }
 }

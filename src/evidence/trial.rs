@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::analysis::{Arm, MAX_BUCKET, MIN_BUCKET, bucket_of};
 use crate::rollout::{Failure, Judge};
-use crate::routing::Thread;
+use crate::routing::{Thread, is_first};
 
 /// Failures that are left to whoever judges; beyond that a thread waits until it can judge them itself.
 const WAITING_MAX: usize = 4_096;
@@ -18,6 +18,8 @@ const BUCKETS: usize = (MAX_BUCKET - MIN_BUCKET + 1) as usize;
 /// Replays that are always allowed: a share of nothing is nothing.
 const REPLAYS_FREE: u64 = 10;
 const NEVER: u64 = u64::MAX;
+/// All requests, in hundredths of a percent.
+const WHOLE: u64 = 10_000;
 
 /// What judges; a type of its own in tests.
 pub trait Judging {
@@ -40,6 +42,8 @@ impl Judging for Judge {
 struct Line {
     answered: [AtomicU64; 2],
     latencies: [Box<[AtomicU32]>; 2],
+    /// Requests that a mirror stage could copy.
+    copyable: AtomicU64,
 }
 
 impl Line {
@@ -86,7 +90,8 @@ impl<J: Judging> Trial<J> {
     /// `tripped` is woken when a data thread has withdrawn the canary.
     pub fn new(judge: J, threads: usize, tripped: Arc<Notify>) -> Trial<J> {
         let buckets = || (0..BUCKETS).map(|_| AtomicU32::new(0)).collect();
-        let line = || Line { answered: Default::default(), latencies: [buckets(), buckets()] };
+        let line =
+            || Line { answered: Default::default(), latencies: [buckets(), buckets()], copyable: AtomicU64::new(0) };
         Trial {
             lines: (0..threads).map(|_| CachePadded::new(line())).collect(),
             bench: Mutex::new(Bench { judge, told: vec![[0; 2]; threads] }),
@@ -183,6 +188,14 @@ impl<J: Judging> Trial<J> {
     /// The canary is routed to again: it is the writer who decided against the rollback.
     pub fn reinstate(&self) {
         self.withdrawn.store(NEVER, Ordering::Release);
+    }
+
+    /// Whether the next request that could be copied is: exactly the share `bp` of them on each thread, in random order.
+    pub fn is_copied(&self, thread: Thread, bp: u16) -> bool {
+        let Some(line) = self.lines.get(usize::from(thread.0)) else { return false };
+        let turn = line.copyable.load(Ordering::Relaxed);
+        line.copyable.store(turn + 1, Ordering::Relaxed);
+        is_first(turn, u64::from(bp), WHOLE, u64::from(thread.0) + 1)
     }
 
     /// Whether one more request may be replayed on stable, within `budget_bp` hundredths of a percent of all.
@@ -352,6 +365,21 @@ mod tests {
         let order = trial.judge(|judge| std::mem::take(&mut judge.0));
         let (canary, stable) = (Arm::Canary, Arm::Stable);
         assert_eq!(order, [(stable, 1), (canary, 1), (stable, 2), (canary, 0), (canary, 1), (stable, 1)]);
+    }
+
+    #[test]
+    fn copies_are_exactly_their_share_on_each_thread() {
+        for bp in [1, 100, 1_000, 3_333, 9_999, 10_000] {
+            let trial = trial(u64::MAX, 2);
+            for thread in [0, 1] {
+                let mut copied = 0;
+                for asked in 1..=20_000_u32 {
+                    copied += u32::from(trial.is_copied(Thread(thread), bp));
+                    let due = f64::from(asked) * f64::from(bp) / 10_000.0;
+                    assert!((f64::from(copied) - due).abs() < 1.0, "{bp}: {copied} of {asked}");
+                }
+            }
+        }
     }
 
     #[test]

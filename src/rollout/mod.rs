@@ -22,6 +22,8 @@ mod outside;
 mod phase;
 mod rules;
 mod seen;
+#[cfg(test)]
+mod stages_tests;
 mod state;
 mod watch;
 mod window;

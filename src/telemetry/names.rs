@@ -36,6 +36,8 @@ pub const ROLLOUT_STAGE: &str = "switchback_rollout_stage";
 pub const ROLLOUT_DECISIONS_TOTAL: &str = "switchback_rollout_decisions_total";
 /// Counter: requests that failed on a canary and were answered by stable. `service`.
 pub const SHIELDED_TOTAL: &str = "switchback_shielded_total";
+/// Counter: copies of requests for a canary in a mirror stage. `service`, `result`: `answered`, `failed`, `dropped`.
+pub const MIRRORED_TOTAL: &str = "switchback_mirrored_total";
 /// Counter. `service`, `reason`: see [`crate::outcome::RetryReason`].
 pub const RETRIES_TOTAL: &str = "switchback_retries_total";
 /// Gauge: exchanges left on a version that lost its place. `service`, `version`, `kind`.

@@ -348,10 +348,12 @@ async fn services_of_one_group_go_back_together() {
 async fn what_is_not_available_yet_is_refused_by_name() {
     let (world, _v1, _v2) = two(SLOW).await;
     let before = world.generation().await;
-    world.edit_config(|text| text.replace("stages: [5%,", "stages: [{ mirror: 10% }, 5%,"));
+    world.edit_config(|text| {
+        text.replace("rollout:\n", "rollout:\n      webhooks: [{ url: \"http://127.0.0.1:9/\", on: [before_stage] }]\n")
+    });
     until("the file is refused", || async { world.status().await["config"]["last_reload_successful"] == false }).await;
     let status = world.status().await;
-    assert!(status["config"]["rendered"].as_str().unwrap().contains("`mirror` are not available yet"), "{status}");
+    assert!(status["config"]["rendered"].as_str().unwrap().contains("`webhooks` are not available yet"), "{status}");
     assert_eq!(world.generation().await, before);
 }
 

@@ -235,6 +235,7 @@ async fn i9_a_match_stage_survives_kill_9() {
     for _ in 0..30 {
         assert_eq!(tester.get_with("/", TESTER).await.version(), Some("v2"));
     }
+    until("they are counted", || async { rollout(&world).await["meters"]["canary_requests"] == 30 }).await;
     // A new generation is journaled with all that is known.
     world.reload_with_route(1).await;
     world.kill_9();
@@ -257,4 +258,182 @@ async fn i9_a_match_stage_survives_kill_9() {
         assert!(asked < 200, "{}", rollout(&world).await);
     }
     load.stop().await.assert_unbroken();
+}
+
+/// One stage of copies that nothing but an operator ends.
+const MIRROR: &str =
+    "rollout:\n  stages: [{ mirror: 20% }, 50%, 100%]\n  promote_when: { hold: 1h }\ntimeouts: { request: 1s }";
+
+/// Copies that were dealt with, by result.
+async fn copies(world: &World, result: &str) -> f64 {
+    world.metric("switchback_mirrored_total", &[("service", "shop"), ("result", result)]).await
+}
+
+#[tokio::test]
+async fn a_mirror_stage_copies_its_share_of_the_requests_and_clients_are_stables() {
+    let (world, v1, v2) = two(MIRROR).await;
+    begin(&world).await;
+    let mut client = world.client();
+    for nth in 0..500 {
+        let fields = [("x-nth", nth.to_string()), ("x-switchback-mirror", "no".into())];
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let seen = client.get_with("/item?q=%20", &fields).await;
+        assert_eq!((seen.status, seen.origin(), seen.reason()), (200, Some("v1"), Some("weight")));
+    }
+    // One connection is one data thread, on which the share is exact.
+    until("the copies are answered", || async { copies(&world, "answered").await >= 100.0 }).await;
+    let (asked, copied) = (v1.received(), v2.received());
+    assert_eq!((asked.len(), copied.len()), (500, 100));
+    for copy in &copied {
+        assert_eq!(copy.field("x-switchback-mirror"), Some("1"));
+        let original = asked.iter().find(|asked| asked.field("x-nth") == copy.field("x-nth")).expect("it was asked");
+        assert_eq!(original.field("x-switchback-mirror"), None, "a client cannot say so");
+        let others = |of: &crate::harness::origin::Received| {
+            let mut fields = of.headers.clone();
+            fields.retain(|(name, _)| name != "x-switchback-mirror");
+            fields.sort();
+            (of.line.clone(), fields)
+        };
+        assert_eq!(others(copy), others(original), "it is what stable was asked");
+    }
+    assert!(v2.shared.connections.load(std::sync::atomic::Ordering::SeqCst) <= 64, "connections are kept");
+    let status = world.service_status("shop").await;
+    assert_eq!(status["effective"], json!({ "v1": 1 }), "{status}");
+    assert_eq!(status["rollout"]["labels"], json!(["mirror 20 %", "50 %", "100 %"]));
+    assert_eq!(world.version_status("shop", "v2").await["state"], "mirrored");
+    until("they are counted", || async { rollout(&world).await["meters"]["copies"] == 100 }).await;
+    assert_eq!(rollout(&world).await["meters"]["canary_requests"], 0, "no user was there");
+    let explained = world.cli(&["explain", "GET", "http://shop.test/"]).await.ok().out;
+    assert!(explained.contains("copies of 20 %"), "{explained}");
+}
+
+#[tokio::test]
+async fn what_may_not_run_twice_is_not_copied() {
+    let (world, v1, v2) = two(&MIRROR.replace("20%", "100%")).await;
+    begin(&world).await;
+    let mut client = world.client();
+    for method in ["POST", "PUT", "PATCH", "DELETE"] {
+        assert_eq!(client.send(method, "/order", &[], b"one").await.status, 200);
+    }
+    // Safe, but with a body.
+    assert_eq!(client.send("GET", "/search", &[], b"query").await.status, 200);
+    assert_eq!(client.send("HEAD", "/head", &[], b"").await.status, 200);
+    assert_eq!(client.send("GET", "/get", &[], b"").await.status, 200);
+    until("the copies arrive", || async { v2.received().len() >= 2 }).await;
+    let mut copied: Vec<String> = v2.received().iter().map(|copy| copy.line.clone()).collect();
+    copied.sort();
+    assert_eq!(copied, ["GET /get HTTP/1.1", "HEAD /head HTTP/1.1"]);
+    assert_eq!(v1.received().len(), 7);
+}
+
+#[tokio::test]
+async fn clients_do_not_notice_whatever_a_mirrored_canary_does() {
+    for fault in [
+        Some(Fault::Hang),
+        Some(Fault::Status(500)),
+        Some(Fault::CloseUnanswered),
+        Some(Fault::Reset),
+        Some(Fault::CutBody),
+        Some(Fault::StallBody),
+        Some(Fault::Bytes(b"SSH-2.0-OpenSSH_9\r\n".to_vec())),
+        None,
+    ] {
+        let (world, v1, v2) = two(&MIRROR.replace("20%", "100%").replace("1s", "200ms")).await;
+        v1.stop_recording();
+        v2.stop_recording();
+        match fault.clone() {
+            Some(fault) => v2.set(fault),
+            None => v2.refuse().await,
+        }
+        begin(&world).await;
+        let load = load(&world);
+        load.more(300).await;
+        let report = load.stop().await;
+        report.assert_unbroken();
+        assert_eq!(report.from("v1"), report.shots.len(), "{fault:?}");
+        let longest = report.shots.len() as f64;
+        until("every copy is accounted for", || async {
+            copies(&world, "failed").await + copies(&world, "dropped").await >= longest
+        })
+        .await;
+        assert_eq!(copies(&world, "answered").await, 0.0, "{fault:?}");
+        let rollout = rollout(&world).await;
+        assert_eq!((&rollout["phase"], &rollout["stage"]), (&json!("staged"), &json!(1)), "{fault:?}: {rollout}");
+    }
+}
+
+#[tokio::test]
+async fn copies_that_fail_let_no_user_in_and_the_next_try_counts_anew() {
+    let rollout_text =
+        "rollout:\n  stages: [{ mirror: 50% }, 50%, 100%]\n  promote_when: { hold: 2s, promote_on_time: true }";
+    let (world, v1, v2) = two(rollout_text).await;
+    v1.stop_recording();
+    v2.stop_recording();
+    v2.set(Fault::Status(500));
+    begin(&world).await;
+    let load = load(&world);
+    let paused = until_phase(&world, "paused").await;
+    assert_eq!(paused["stage"], 1, "{paused}");
+    assert!(paused["why"].to_string().contains("failed more often than allowed and than stable"), "{paused}");
+    assert!(paused["missing"].to_string().contains("copies that do not fail"), "{paused}");
+    v2.set(Fault::None);
+    world.cli(&["rollout", "resume", "shop"]).await.ok();
+    until_phase(&world, "promoted").await;
+    load.stop().await.assert_unbroken();
+}
+
+#[tokio::test]
+async fn from_copies_to_testers_to_everybody() {
+    let rollout_text = "rollout:\n  stages: [{ mirror: 10%, min_requests: 20 }, { match: { headers: { x-beta: \"1\" } }, min_requests: 10 }, \
+                        50%, 100%]\n  promote_when: { hold: 1s, promote_on_time: true }";
+    let (world, v1, v2) = two(rollout_text).await;
+    v1.stop_recording();
+    v2.stop_recording();
+    let before = world.generation().await;
+    begin(&world).await;
+    let load = load(&world);
+    until_stage(&world, 2).await;
+    let mut tester = world.client();
+    for _ in 0..10 {
+        assert_eq!(tester.get_with("/", TESTER).await.status, 200);
+    }
+    until_phase(&world, "promoted").await;
+    load.stop().await.assert_unbroken();
+    let generations = world.admin_get("/api/v1/generations").await.json();
+    let causes: Vec<&str> = generations
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one["number"].as_u64().unwrap() > before && one["author"] == "rollout")
+        .map(|one| one["cause"].as_str().unwrap())
+        .rev()
+        .collect();
+    let wanted = ["mirror 10 % (stage 1)", "match (stage 2)", "50 % (stage 3)", "100 % (stage 4)"];
+    assert_eq!(causes, wanted.map(|stage| format!("rollout v2 to {stage}")));
+}
+
+#[tokio::test]
+async fn i9_a_mirror_stage_survives_kill_9() {
+    let (mut world, v1, v2) = two(&MIRROR.replace("20%", "100%")).await;
+    begin(&world).await;
+    let mut client = world.client();
+    for _ in 0..30 {
+        assert_eq!(client.get("/").await.version(), Some("v1"));
+    }
+    until("the copies are counted", || async { rollout(&world).await["meters"]["copies"] == 30 }).await;
+    world.reload_with_route(1).await;
+    world.kill_9();
+    world.restart().await;
+    let after = rollout(&world).await;
+    assert_eq!((&after["stage"], &after["meters"]["copies"]), (&json!(1), &json!(30)), "{after}");
+    v2.forget();
+    assert_eq!(world.get("/again").await.version(), Some("v1"));
+    until("it is copied", || async { v2.received().iter().any(|copy| copy.target() == "/again") }).await;
+    // An operator's word ends it, although the split is what it was.
+    world.switch("shop", "v1").await;
+    v2.forget();
+    assert_eq!(world.get("/over").await.version(), Some("v1"));
+    assert_eq!(world.version_status("shop", "v2").await["state"], "off");
+    assert_eq!(v2.received().len(), 0);
+    drop(v1);
 }

@@ -24,6 +24,9 @@ pub fn lines(out: &mut String, rollout: &RolloutStatus, now: u64, colour: bool) 
     out.push_str(&format!("    stages    {}\n", bar(rollout, tone, colour)));
     if let Some(meters) = &rollout.meters {
         arms(out, rollout, meters);
+        if meters.copies > 0 {
+            out.push_str(&format!("    copies    {} answered, {} failed\n", meters.copies, meters.copies_failed));
+        }
         for (name, value, limit) in [
             ("errors", meters.errors, meters.errors_limit),
             ("latency", meters.latency, meters.latency_limit),
@@ -99,6 +102,8 @@ mod tests {
                 stable_p50_ms: Some(2.9),
                 stable_p95_ms: Some(8.0),
                 restarts: 0,
+                copies: 31,
+                copies_failed: 2,
             }),
         };
         let mut out = String::new();
@@ -108,6 +113,7 @@ mod tests {
             "    stages    match - [25 %] - 100 %",
             "    v2        250 requests, 1 failed, p50 3.0 ms, p95 -",
             "    v1        750 requests, 0 failed, p50 2.9 ms, p95 8.0 ms",
+            "    copies    31 answered, 2 failed",
             "    errors    [######......] 14.20 of 200",
             "    latency   [............] 0.80 of 100",
             "    proof     [############] 20.00 of 20",

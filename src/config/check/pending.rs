@@ -2,7 +2,7 @@
 //! guardrail that is accepted and ignored is worse than none.
 
 use super::super::found::Found;
-use crate::config::model::{Config, CustomEvent, Rollout, StageTraffic};
+use crate::config::model::{Config, CustomEvent, Rollout};
 
 pub fn pending(config: &Config, found: &mut Found) {
     let mut refuse = |what: String, hint: &str| {
@@ -29,12 +29,6 @@ fn missing(rollout: &Rollout) -> Vec<(&'static str, &'static str)> {
     let custom = std::iter::once(&rollout.guardrails).chain(stages).flat_map(|rules| &rules.custom);
     if custom.into_iter().any(|(_, rule)| matches!(rule.what, CustomEvent::Prometheus { .. })) {
         missing.push(("guardrails with `prometheus` are", "let an alert report: POST /api/v1/services/{s}/events"));
-    }
-    for stage in &rollout.stages {
-        match stage.traffic {
-            StageTraffic::Share(_) | StageTraffic::Match(_) => {}
-            StageTraffic::Mirror(_) => missing.push(("stages with `mirror` are", "begin with a small share")),
-        }
     }
     missing
 }

@@ -152,7 +152,8 @@ impl Rollouts {
                 Some(Some(matched)) => Beside::Match(matched.clone()),
                 Some(None) | None => Beside::Nothing,
             },
-            Some(StageTraffic::Share(_) | StageTraffic::Mirror(_)) | None => Beside::Nothing,
+            Some(StageTraffic::Mirror(share)) => Beside::Mirror(*share),
+            Some(StageTraffic::Share(_)) | None => Beside::Nothing,
         }
     }
 

@@ -54,6 +54,8 @@ fn status(running: &Running, plan: &Plan, seen: Option<&Seen>, now: Moment) -> R
 
 fn shown(meters: &Meters, restarts: u64) -> RolloutMeters {
     RolloutMeters {
+        copies: meters.copies.total,
+        copies_failed: meters.copies.failed,
         canary_requests: meters.canary.total,
         canary_failures: meters.canary.failed,
         stable_requests: meters.stable.total,
