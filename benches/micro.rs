@@ -227,7 +227,7 @@ fn trial(threads: usize) -> Trial<Judge> {
     let loaded = parse(vec![Source { path: "bench.yaml".into(), text: text.into() }]).expect("the text is valid");
     let plan = loaded.config.services.values().find_map(|service| service.rollout.clone()).expect("it is in the text");
     let trial = Trial::new(Judge::new(&plan), threads, Arc::default());
-    trial.judge(|judge| judge.enter(&plan, Some(0), 0.05, 0, |_| false));
+    trial.judge(|judge| judge.enter((&plan, &plan.guardrails), 0.05, 0, |_| false));
     trial
 }
 

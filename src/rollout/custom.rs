@@ -80,6 +80,10 @@ impl Customs {
         }
     }
 
+    pub fn set_paired(&mut self, paired: bool) {
+        self.0.iter_mut().for_each(|custom| custom.judge.set_paired(paired));
+    }
+
     pub fn place_of(&self, rule: &str) -> Option<usize> {
         self.0.iter().position(|custom| custom.name == rule)
     }

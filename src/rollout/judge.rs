@@ -7,15 +7,15 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::ERRORS_LIMIT;
 use super::custom::{Bad, Customs};
 use super::phase::Breach;
 use super::seen::{Around, Meters, Seen};
-use super::{ERRORS_LIMIT, guardrails_of};
 use crate::analysis::{
     Arm, Counts, ErrorJudge, ErrorLimits, HoldReason, LEVELS, LatencyJudge, MARGIN, PromoteGate, QuickEnough, Sketch,
     Verdict, value_of,
 };
-use crate::config::model::{Rollout as Plan, StageTraffic, Then};
+use crate::config::model::{Guardrails, Rollout as Plan, StageTraffic, Then};
 
 /// How many times stable's rate a promoted canary may certainly not have.
 const RATIO_PROVEN: f64 = 1.5;
@@ -102,38 +102,42 @@ impl Judge {
             canary_buckets: 0,
             statuses: Vec::new(),
         };
-        judge.follow(plan, None);
+        judge.follow(plan, &plan.guardrails);
         judge
     }
 
-    /// From now on what the plan says of this stage applies; what speaks against the canary is kept.
-    pub fn follow(&mut self, plan: &Plan, stage: Option<usize>) {
-        let rules = guardrails_of(plan, stage);
-        (self.matched, self.mirrors) = match stage.and_then(|at| plan.stages.get(at)).map(|stage| &stage.traffic) {
+    /// From now on these guardrails apply; what speaks against the canary is kept.
+    pub fn follow(&mut self, plan: &Plan, rules: &Guardrails) {
+        let (slo, rho) = rules.errors.map_or((plan.promote_when.errors_below, 1.25), |rule| (rule.max, rule.ratio));
+        self.errors.set_limits(ErrorLimits { slo, rho, ..ErrorLimits::default() });
+        self.errors_then = rules.errors.map(|rule| rule.then == Then::RollBack);
+        self.customs.follow(rules, self.share, self.matched);
+        self.latency_quantile = rules.latency.map_or(0.95, |rule| rule.quantile);
+    }
+
+    /// What the canary gets from now on: a share by lot, clients by who they are, or copies. After [`Judge::enter`], or
+    /// when the plan may have changed.
+    pub fn serves(&mut self, traffic: Option<&StageTraffic>) {
+        (self.matched, self.mirrors) = match traffic {
             Some(StageTraffic::Match(_)) => (true, false),
             Some(StageTraffic::Mirror(_)) => (false, true),
             Some(StageTraffic::Share(_)) | None => (false, false),
         };
-        let (slo, rho) = rules.errors.map_or((plan.promote_when.errors_below, 1.25), |rule| (rule.max, rule.ratio));
-        self.errors.set_limits(ErrorLimits { slo, rho, ..ErrorLimits::default() });
-        self.errors_then = rules.errors.map(|rule| rule.then == Then::RollBack);
         self.errors.set_paired(self.matched);
-        self.customs.follow(rules, self.share, self.matched);
-        self.latency_quantile = rules.latency.map_or(0.95, |rule| rule.quantile);
+        self.customs.set_paired(self.matched);
     }
 
     /// A stage begins: the proof starts anew, what speaks against the canary is kept. `is_canary` says which
     /// buckets of sticky clients are the canary's now; `canary_buckets` how many, 0 without stickiness.
     pub fn enter(
         &mut self,
-        plan: &Plan,
-        stage: Option<usize>,
+        (plan, rules): (&Plan, &Guardrails),
         share: f64,
         canary_buckets: u64,
         is_canary: impl Fn(u16) -> bool,
     ) {
         self.share = share;
-        self.follow(plan, stage);
+        self.follow(plan, rules);
         self.errors.set_share(share);
         self.promote = PromoteGate::new(self.errors_below, RATIO_PROVEN);
         if let Some((quantile, _, quick)) = &mut self.quick {

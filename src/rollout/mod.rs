@@ -18,6 +18,8 @@
 mod custom;
 mod freeze;
 mod judge;
+#[cfg(test)]
+mod judge_tests;
 mod outside;
 mod phase;
 mod rules;
@@ -25,6 +27,10 @@ mod seen;
 #[cfg(test)]
 mod stages_tests;
 mod state;
+#[cfg(test)]
+mod state_tests;
+#[cfg(test)]
+mod walk_tests;
 mod watch;
 mod window;
 
@@ -70,6 +76,11 @@ pub fn share_of(stage: &Stage) -> u16 {
 }
 
 /// What applies in a stage: its own guardrails stand for all of the plan's.
+/// What the canary gets in a stage; `None` before the first.
+pub fn traffic_of(plan: &Plan, stage: Option<usize>) -> Option<&StageTraffic> {
+    Some(&plan.stages.get(stage?)?.traffic)
+}
+
 /// A stage in a word or two: `5 %`, `match`, `mirror 10 %`.
 pub fn label_of(stage: &Stage) -> String {
     let percent = |bp: &u16| format!("{} %", f64::from(*bp) / 100.0);

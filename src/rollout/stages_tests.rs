@@ -1,6 +1,6 @@
 //! Stages before the first share, as scenarios.
 
-use super::{Around, Bad, Breach, Decision, Failure, Judge, Moment, Rollout, Waits};
+use super::{Around, Bad, Breach, Decision, Failure, Judge, Moment, Rollout, Waits, traffic_of};
 use crate::analysis::Arm;
 use crate::config::load::{Source, parse};
 use crate::config::model::Rollout as Plan;
@@ -24,7 +24,8 @@ fn begun(plan: &Plan) -> (Rollout, Judge) {
     let decision = rollout.decide(plan, &judge.seen(AROUND), Moment::secs(0));
     assert_eq!(decision, Decision::Advance { to: 0 });
     rollout.apply(&decision, Moment::secs(0), 0);
-    judge.enter(plan, rollout.stage, 0.0, 0, |_| false);
+    judge.enter((plan, &plan.guardrails), 0.0, 0, |_| false);
+    judge.serves(traffic_of(plan, rollout.stage));
     (rollout, judge)
 }
 
@@ -89,7 +90,8 @@ fn late_copies_say_nothing_about_the_stage_that_follows() {
     let plan = plan("{ mirror: 10% }");
     let (_, mut judge) = begun(&plan);
     copies(&mut judge, 10, 10);
-    judge.enter(&plan, Some(1), 0.5, 0, |_| false);
+    judge.enter((&plan, &plan.guardrails), 0.5, 0, |_| false);
+    judge.serves(traffic_of(&plan, Some(1)));
     copies(&mut judge, 10, 10);
     let meters = judge.meters();
     assert_eq!((meters.copies.total, meters.stage.total), (20, 0));

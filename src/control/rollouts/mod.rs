@@ -31,7 +31,7 @@ use super::Snapshot;
 use super::controller::Controller;
 use crate::config::model::{Rollout as Plan, StageTraffic};
 use crate::evidence::{Beside, Stamped, Trial};
-use crate::rollout::{Judge, Moment, Rollout, guardrails_of, watches};
+use crate::rollout::{Judge, Moment, Rollout, guardrails_of, traffic_of, watches};
 use crate::routing::table::CompiledService;
 use crate::routing::{Bucket, ServiceIdx, Share, Split, Table, VersionIdx};
 
@@ -145,13 +145,13 @@ impl Rollouts {
     /// What the present stage of a service's rollout gives the canary beside the split.
     fn beside(&self, service: &CompiledService) -> Beside {
         let running = self.by_service.get(&*service.name).filter(|it| it.rollout.is_running());
-        let Some(stage) = running.and_then(|running| running.rollout.stage) else { return Beside::Nothing };
+        let stage = running.and_then(|running| running.rollout.stage);
         let Some(plan) = &service.service.rollout else { return Beside::Nothing };
-        match plan.stages.get(stage).map(|stage| &stage.traffic) {
-            Some(StageTraffic::Match(_)) => match service.matched.get(stage) {
-                Some(Some(matched)) => Beside::Match(matched.clone()),
-                Some(None) | None => Beside::Nothing,
-            },
+        match traffic_of(plan, stage) {
+            Some(StageTraffic::Match(_)) => {
+                let matched = stage.and_then(|stage| service.matched.get(stage)?.clone());
+                matched.map_or(Beside::Nothing, Beside::Match)
+            }
             Some(StageTraffic::Mirror(share)) => Beside::Mirror(*share),
             Some(StageTraffic::Share(_)) | None => Beside::Nothing,
         }

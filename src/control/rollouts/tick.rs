@@ -15,7 +15,7 @@ use crate::control::event::Trigger;
 use crate::control::publish::Published;
 use crate::control::status::address;
 use crate::evidence::Trial;
-use crate::rollout::{Around, Breach, Decision, Judge, Rollout, Seen, Waits, label_of};
+use crate::rollout::{Around, Breach, Decision, Judge, Rollout, Seen, Waits, guardrails_of, label_of, traffic_of};
 use crate::routing::compile::split_from;
 use crate::routing::table::CompiledService;
 use crate::routing::{Bucket, ServiceIdx, Share};
@@ -276,7 +276,11 @@ fn enter(
     let buckets = super::buckets_of(service, &split, canary);
     let share = part(shares, canary);
     let is_canary = |bucket| split.of_client(Bucket(bucket)) == canary;
-    trial.judge(|judge| judge.enter(plan, rollout.stage, share, buckets, is_canary));
+    let rules = guardrails_of(plan, rollout.stage);
+    trial.judge(|judge| {
+        judge.enter((plan, rules), share, buckets, is_canary);
+        judge.serves(traffic_of(plan, rollout.stage));
+    });
 }
 
 fn breach_name(breach: &Breach) -> &'static str {
