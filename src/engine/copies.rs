@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::mirror::{Copy, CopyTimeouts, count};
+use super::mirror::{CopyTimeouts, Mirrored, count};
 
 /// Copies that are being answered at once.
 const RUNNING_MAX: usize = 64;
@@ -30,7 +30,7 @@ const STALE: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// Until nobody can make copies any more.
-pub async fn run(mut copies: mpsc::Receiver<Copy>) {
+pub async fn run(mut copies: mpsc::Receiver<Mirrored>) {
     let kept = Arc::new(Kept::default());
     let slots = Arc::new(Semaphore::new(RUNNING_MAX));
     let mut running = JoinSet::new();
@@ -82,7 +82,7 @@ struct Kept {
 
 impl Kept {
     /// The status of the answer, which was read to its end; `None` if that failed.
-    async fn ask(&self, copy: &Copy) -> Option<u16> {
+    async fn ask(&self, copy: &Mirrored) -> Option<u16> {
         let to = (copy.incarnation, copy.address);
         if let Some(connection) = self.take(to)
             && let Some(status) = self.exchange(connection, copy.request.clone(), to, &copy.timeouts).await

@@ -96,7 +96,7 @@ impl Context {
             let took = (!self.kind.is_stream()).then_some(took);
             let is_matched = self.destination.as_ref().is_some_and(|to| to.choice.reason == Reason::Match);
             match is_matched {
-                true => stamped.trial.matched(self.thread, took, self.services.live.nanos()),
+                true => stamped.trial.answered_in_order(self.thread, took, self.services.live.nanos()),
                 false => stamped.trial.answered(self.thread, arm, took),
             }
         }

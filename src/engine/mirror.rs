@@ -30,7 +30,7 @@ const MARK: HeaderName = HeaderName::from_static("x-switchback-mirror");
 const WAITING_MAX: usize = 1_024;
 
 /// A request to the canary, and who learns of the answer.
-pub struct Copy {
+pub struct Mirrored {
     pub service: Name,
     pub trial: Arc<Trial<Judge>>,
     /// The endpoint's life: what connections are pooled by.
@@ -53,17 +53,17 @@ pub struct CopyTimeouts {
 /// The data threads' end of the queue.
 #[derive(Debug, Clone)]
 pub struct Mirror {
-    queue: mpsc::Sender<Copy>,
+    queue: mpsc::Sender<Mirrored>,
 }
 
 impl Mirror {
-    pub fn new() -> (Mirror, mpsc::Receiver<Copy>) {
+    pub fn new() -> (Mirror, mpsc::Receiver<Mirrored>) {
         let (queue, copies) = mpsc::channel(WAITING_MAX);
         (Mirror { queue }, copies)
     }
 
     /// Never waits.
-    fn send(&self, copy: Copy) {
+    fn send(&self, copy: Mirrored) {
         if let Err(mpsc::error::TrySendError::Full(copy) | mpsc::error::TrySendError::Closed(copy)) =
             self.queue.try_send(copy)
         {
@@ -95,7 +95,7 @@ impl Context {
             let runtime = self.held.snapshot.runtime.service(destination.service).version(stamped.canary);
             let picked = pick(runtime, self.thread, &[], false);
             match picked.zip(copy_of(sent)) {
-                Some((picked, request)) => self.services.mirror.send(Copy {
+                Some((picked, request)) => self.services.mirror.send(Mirrored {
                     service: service.name.clone(),
                     trial: stamped.trial.clone(),
                     incarnation: picked.endpoint.incarnation,

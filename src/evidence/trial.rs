@@ -113,7 +113,7 @@ impl<J: Judging> Trial<J> {
 
     /// A good answer of the canary in a match stage. There it is compared with the next one of stable, so it is
     /// judged at once like a failure; such stages have few clients.
-    pub fn matched(&self, thread: Thread, took: Option<Duration>, nanos: u64) {
+    pub fn answered_in_order(&self, thread: Thread, took: Option<Duration>, nanos: u64) {
         if let Some(line) = self.lines.get(usize::from(thread.0)) {
             line.took(Arm::Canary, took);
         }
@@ -356,11 +356,11 @@ mod tests {
         let trial = Trial::new(Order::default(), 1, Arc::default());
         let stable = || trial.answered(Thread(0), Arm::Stable, None);
         stable();
-        trial.matched(Thread(0), None, 1);
+        trial.answered_in_order(Thread(0), None, 1);
         stable();
         stable();
         trial.failed(FAILURE, 2);
-        trial.matched(Thread(0), None, 3);
+        trial.answered_in_order(Thread(0), None, 3);
         stable();
         let order = trial.judge(|judge| std::mem::take(&mut judge.0));
         let (canary, stable) = (Arm::Canary, Arm::Stable);

@@ -14,8 +14,10 @@ pub struct Matched {
     headers: Box<[(HeaderName, ValueMatch)]>,
     cookies: Box<[(String, ValueMatch)]>,
     /// The header that names the user, and the users.
-    users: Option<(HeaderName, HashSet<Box<[u8]>, foldhash::fast::RandomState>)>,
+    users: Option<(HeaderName, Users)>,
 }
+
+type Users = HashSet<Box<[u8]>, foldhash::fast::RandomState>;
 
 /// The condition that a request meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub enum Met<'a> {
 impl Matched {
     pub fn of(stage: &StageMatch) -> Matched {
         let users = stage.users.as_ref().map(|(header, users)| {
-            (header.clone(), users.iter().map(|user| user.as_bytes().into()).collect::<HashSet<_, _>>())
+            (header.clone(), users.iter().map(|user| user.as_bytes().into()).collect::<Users>())
         });
         Matched { headers: stage.headers.as_slice().into(), cookies: stage.cookies.as_slice().into(), users }
     }

@@ -54,7 +54,8 @@ async fn a_match_stage_gives_the_canary_those_clients_and_nobody_else() {
         (&[("x-beta", "0"), ("cookie", "beta=no"), ("x-user", "eve")], "v1", "weight"),
         (&[], "v1", "weight"),
     ] {
-        (v1.forget(), v2.forget());
+        v1.forget();
+        v2.forget();
         for _ in 0..50 {
             let seen = client.get_with("/", fields).await;
             assert_eq!((seen.version(), seen.reason()), (Some(version), Some(reason)), "{fields:?}");
