@@ -86,7 +86,7 @@ fn config(origins: &[Origin], active: &str, hold: Duration) -> String {
          services:\n  shop:\n    versions:\n{versions}    active: {active}\n\
          \x20   health: {{ path: /healthz, every: 200ms, timeout: 200ms, pass: 1, fail: 2 }}\n\
          \x20   rollout:\n      stages: [5%, 25%, 50%, 100%]\n      shield: {{ budget: 50% }}\n\
-         \x20     guardrails: {{ errors: {{ max: 1% }}, latency: {{ max_ratio: 1.5, for: {slow}ms }} }}\n\
+         \x20     guardrails: {{ errors: {{ max: 1% }}, latency: {{ max_ratio: 1.5, for: {slow}ms, warm_up: 0s }} }}\n\
          \x20     promote_when: {{ errors_below: 1%, hold: {hold}ms, promote_on_time: true }}\n"
     )
 }

@@ -92,13 +92,17 @@ impl Context {
         {
             return;
         }
-        if let Some((stamped, arm)) = self.trial() {
-            let took = (!self.kind.is_stream()).then_some(took);
-            let is_matched = self.destination.as_ref().is_some_and(|to| to.choice.reason == Reason::Match);
-            match is_matched {
-                true => stamped.trial.answered_in_order(self.thread, took, self.services.live.nanos()),
-                false => stamped.trial.answered(self.thread, arm, took),
-            }
+        let (Some((stamped, arm)), Some(attempt)) = (self.trial(), &self.attempt) else { return };
+        let is_warm = match arm {
+            Arm::Canary => attempt.endpoint.warmth.answered(crate::net::clock::now_ms(), stamped.warm_up),
+            Arm::Stable => true,
+        };
+        // How long a stream stayed says nothing about how fast the version is.
+        let took = (is_warm && !self.kind.is_stream()).then_some(took);
+        let is_matched = self.destination.as_ref().is_some_and(|to| to.choice.reason == Reason::Match);
+        match is_matched {
+            true => stamped.trial.answered_in_order(self.thread, took, self.services.live.nanos()),
+            false => stamped.trial.answered(self.thread, arm, took),
         }
     }
 

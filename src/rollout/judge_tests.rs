@@ -158,3 +158,17 @@ proptest! {
         prop_assert!([meters.errors, meters.latency, meters.proof].iter().all(|value| value.is_finite() && *value >= 0.0));
     }
 }
+
+#[test]
+fn speeds_are_compared_between_endpoints_with_about_the_same_load() {
+    let plan = plan("stages: [50%, 100%]");
+    for (canary, stable, compared) in [(1, 1, true), (1, 10, false), (10, 10, true), (10, 1, true), (0, 0, true)] {
+        let mut judge = entered(&plan, 0.5);
+        judge.endpoints(canary, stable);
+        for _ in 0..100 {
+            judge.latencies(&[(200, 50)], &[(100, 50)]);
+        }
+        assert_eq!(judge.latency_holds(), compared, "{canary} and {stable} endpoints");
+        assert_eq!(judge.meters().speeds_compared, compared);
+    }
+}

@@ -60,6 +60,7 @@ pub fn well() -> Seen {
             stable_p50: Some(2.0),
             stable_p95: Some(5.0),
             latency_ratio: Some(1.0),
+            speeds_compared: true,
             promised_ms: None,
         },
         around: Around { canary_ready: 2, canary_endpoints: 2, stable_ready: true, frozen: false },
