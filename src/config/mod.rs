@@ -28,3 +28,4 @@ mod tree;
 pub use env::expanded;
 pub use model::Config;
 pub use problem::{Place, Problem, Problems, Severity};
+pub use scalar::rfc3339;
