@@ -64,6 +64,8 @@ pub struct Context {
     pub judged: Judged,
     /// The request was the canary's and is answered by stable.
     pub shielded: bool,
+    /// Whether it is to be copied for the canary was decided.
+    pub mirrored: bool,
     pub recall: Arc<Recall>,
     /// The present attempt can be recalled: `recall` knows of it.
     pub recallable: bool,
@@ -117,6 +119,7 @@ impl Context {
             stale_retried: false,
             judged: Judged::Not,
             shielded: false,
+            mirrored: false,
             recall,
             recallable: false,
             ends_with_connection: false,

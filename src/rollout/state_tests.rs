@@ -45,10 +45,12 @@ pub fn well() -> Seen {
         within: true,
         quick: true,
         quick_now: true,
+        copies_fail: false,
         meters: Meters {
             canary: counts,
             stable: counts,
             stage: counts,
+            copies: Counts::default(),
             errors: 0.1,
             errors_absolute: 1.0,
             errors_relative: 1.0,

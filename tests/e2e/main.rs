@@ -43,6 +43,7 @@ mod rollout_notices;
 mod rollout_outside;
 mod rollout_report;
 mod rollout_shield;
+mod rollout_stages;
 mod self_test;
 mod shutdown;
 mod smuggling;

@@ -158,7 +158,7 @@ fn figure(out: &mut String, chart: Chart) {
 }
 
 fn band(stage: &Stage, until: u64) -> Band {
-    let name = format!("stage {}: {}", stage.nth, share(stage.share));
+    let name = format!("stage {}: {}", stage.nth, stage.name);
     Band { from: stage.from, until: stage.until.unwrap_or(until), name }
 }
 
@@ -278,7 +278,7 @@ fn numbers(out: &mut String, report: &RolloutReport, outcome: &Outcome, stages: 
             let took = if stage.until.is_some() { took } else { format!("{took} so far") };
             vec![
                 stage.nth.to_string(),
-                share(stage.share),
+                stage.name.clone(),
                 took,
                 stage.requests.to_string(),
                 stage.failures.to_string(),

@@ -39,7 +39,7 @@ pub fn report(report: &RolloutReport, colour: bool) -> String {
             let failed = if stage.failures > 0 { Tone::Attention } else { Tone::Plain };
             vec![
                 cell(stage.nth, Tone::Plain),
-                cell(share(stage.share), Tone::Plain),
+                cell(&stage.name, Tone::Plain),
                 cell(took, Tone::Plain),
                 cell(stage.requests, Tone::Plain),
                 cell(stage.failures, failed),
@@ -196,7 +196,8 @@ impl Outcome {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stage {
     pub nth: usize,
-    pub share: f64,
+    /// "5 %", "match", "mirror 10 %".
+    pub name: String,
     pub from: u64,
     /// `None`: it runs.
     pub until: Option<u64>,
@@ -224,8 +225,10 @@ pub fn stages(report: &RolloutReport) -> Vec<Stage> {
         is_over |= ends;
         before = seen;
         if begins && !ends {
-            let (nth, share) = (decision.stage, decision.share);
-            stages.push(Stage { nth, share, from: decision.at, until: None, requests: 0, failures: 0 });
+            let nth = decision.stage;
+            let label = report.rollout.as_ref().and_then(|status| status.labels.get(nth - 1));
+            let name = label.map_or_else(|| share(decision.share), |label| plain(label));
+            stages.push(Stage { nth, name, from: decision.at, until: None, requests: 0, failures: 0 });
         }
     }
     if let Some(last) = stages.last_mut().filter(|_| !is_over) {
@@ -282,6 +285,9 @@ pub fn facts(evidence: &RolloutEvidence) -> Vec<(&'static str, String)> {
     }
     if evidence.shielded > 0 {
         facts.push(("shielded", format!("{} requests were answered by stable instead", evidence.shielded)));
+    }
+    if evidence.copies > 0 {
+        facts.push(("copies", format!("{} answered, {} failed", evidence.copies, evidence.copies_failed)));
     }
     if evidence.restarts > 0 {
         facts.push(("restarts", format!("{} of the canary", evidence.restarts)));

@@ -22,6 +22,9 @@ pub fn lines(out: &mut String, rollout: &RolloutStatus, now: u64, colour: bool) 
     out.push_str(&format!("    stages    {}{hold}\n", stages(rollout, tone, colour)));
     if let Some(meters) = &rollout.meters {
         arms(out, rollout, meters, colour);
+        if meters.copies > 0 {
+            out.push_str(&format!("    copies    {} answered, {} failed\n", meters.copies, meters.copies_failed));
+        }
         for bar in bars(meters) {
             out.push_str(&format!("    {}\n", bar.line(colour)));
         }
@@ -76,7 +79,7 @@ fn stages(rollout: &RolloutStatus, tone: Tone, colour: bool) -> String {
         if at > 0 {
             text.push_str(if at < rollout.stage { " = " } else { " - " });
         }
-        let stage = super::evidence::share(*share);
+        let stage = rollout.labels.get(at).cloned().unwrap_or_else(|| super::evidence::share(*share));
         text.push_str(&match at + 1 {
             nth if nth == rollout.stage => paint(&format!("[{stage}]"), tone, colour),
             nth if nth > rollout.stage => paint(&stage, Tone::Quiet, colour),
@@ -116,19 +119,22 @@ mod tests {
     fn a_paused_one_says_why_and_shows_all_meters() {
         let mut rollout = samples::rollout();
         rollout.phase = "paused".into();
+        rollout.labels = ["match", "25 %", "100 %"].map(String::from).into();
         rollout.why = vec!["slower than stable for too long (2.14 x)".into()];
         rollout.hold_left_ms = Some(0);
         rollout.missing.clear();
         let meters = rollout.meters.as_mut().expect("there are some");
         meters.restarts = 2;
+        (meters.copies, meters.copies_failed) = (31, 2);
         meters.quick = Some(0.4);
         meters.latency = 2_500.0;
         insta::assert_snapshot!(shown(&rollout), @r"
         rollout v1 -> v2  paused: slower than stable for too long (2.14 x), 1m 0s ago
-          stages    5 % = [25 %] - 100 %   hold is over
+          stages    match = [25 %] - 100 %   hold is over
           version    requests  failed  rate (95 % sure)          p50     p95
           canary v2  250       1       0.40 % (0.071 to 2.23 %)  3.0 ms  -
           stable v1  750       0       0 % (0 to 0.51 %)         2.9 ms  8.0 ms
+          copies    31 answered, 2 failed
           errors    [######......] 14.2 of 200 to roll back
           latency   [############] 2500 of 100 to hold
           proof     [############] 20.0 of 20 to go on

@@ -19,6 +19,7 @@ pub fn rollout() -> RolloutStatus {
         canary: "v2".into(),
         stage: 2,
         stages: vec![0.05, 0.25, 1.0],
+        labels: ["5 %", "25 %", "100 %"].map(String::from).into(),
         since: NOW - 60_000,
         started: NOW - 360_000,
         hold_left_ms: Some(30_000),
@@ -44,6 +45,8 @@ pub fn rollout() -> RolloutStatus {
             stable_p50_ms: Some(2.9),
             stable_p95_ms: Some(8.0),
             restarts: 0,
+            copies: 0,
+            copies_failed: 0,
         }),
     }
 }

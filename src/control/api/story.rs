@@ -90,6 +90,11 @@ pub struct RolloutEvidence {
     pub errors_max_at_100: f64,
     pub errors_below: f64,
     pub restarts: u64,
+    /// Copies that mirror stages sent, and those of them that failed.
+    #[serde(default)]
+    pub copies: u64,
+    #[serde(default)]
+    pub copies_failed: u64,
     /// Canary requests that stable answered instead.
     pub shielded: u64,
     /// The canary's bad answers by status, most frequent first; 0 is no answer.

@@ -78,10 +78,14 @@ impl Controller {
         };
         // As they are in this stage.
         let meters = Some(running.trial.judge(|judge| judge.meters()));
+        let is_resume = command == Command::Resume;
         let decision = running
             .rollout
             .command(&plan, command, &by.author, now)
             .map_err(|why| conflict(format!("service `{service}`: {why}"), None))?;
+        if is_resume {
+            running.trial.judge(|judge| judge.resumed());
+        }
         if decision == Decision::Stay {
             if resumes {
                 let (author, cause) = (&*by.author, &*by.cause);

@@ -303,6 +303,8 @@ fn evidence(running: &Running, meters: Option<Meters>) -> RolloutEvidence {
         errors_below: thresholds.errors_below,
         custom,
         restarts: running.rollout.restarts() as u64,
+        copies: meters.copies.total,
+        copies_failed: meters.copies.failed,
         shielded: running.shielded(),
         statuses,
     }
