@@ -1,7 +1,7 @@
 //! The counters of one rollout, per data thread, and its judge.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -155,10 +155,17 @@ impl<J: Judging> Trial<J> {
             self.settle(&mut lock(&self.bench));
         }
         // Whoever holds the bench looks again after letting go of it, so none is left behind.
-        while self.has_waiting.load(Ordering::SeqCst) {
+        while self.is_waiting() {
             let Ok(mut bench) = self.bench.try_lock() else { return };
             self.settle(&mut bench);
         }
+    }
+
+    /// Asked after an answer was left, and again after the bench was let go: of two threads that do so at once one must
+    /// see what the other has done, whatever the order of memory.
+    fn is_waiting(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.has_waiting.load(Ordering::SeqCst)
     }
 
     /// For the writer: everything that is known so far, then `act`.
@@ -168,7 +175,7 @@ impl<J: Judging> Trial<J> {
             self.settle(&mut bench);
             act(&mut bench.judge)
         };
-        while self.has_waiting.load(Ordering::SeqCst) {
+        while self.is_waiting() {
             let Ok(mut bench) = self.bench.try_lock() else { break };
             self.settle(&mut bench);
         }

@@ -268,7 +268,7 @@ impl Judge {
     /// What the histograms saw since the last tick: bucket and count, by arm. The thresholds are those that
     /// were known before.
     pub fn latencies(&mut self, canary: &[(i32, u64)], stable: &[(i32, u64)]) {
-        if let Some(thresholds) = self.thresholds.filter(|_| self.share > 0.0 && self.share < 1.0 && !self.unequal) {
+        if let Some(thresholds) = self.thresholds.filter(|_| self.compares_speeds()) {
             for (level, threshold) in thresholds.into_iter().enumerate() {
                 let slow = above(canary, threshold * MARGIN);
                 self.latency.batch(level, slow, slow + above(stable, threshold), self.share);
@@ -289,10 +289,14 @@ impl Judge {
         }
     }
 
+    /// Both arms have clients drawn by lot, and endpoints with about the same load.
+    fn compares_speeds(&self) -> bool {
+        self.share > 0.0 && self.share < 1.0 && !self.unequal
+    }
+
     /// Slower than this, in milliseconds, a request of each arm is an event at every level; `None`: speeds are not compared.
     pub fn slowest(&self, arm: Arm) -> Option<f64> {
-        let compared = self.share > 0.0 && self.share < 1.0 && !self.unequal;
-        let slowest = self.thresholds.filter(|_| compared)?.into_iter().fold(0.0, f64::max);
+        let slowest = self.thresholds.filter(|_| self.compares_speeds())?.into_iter().fold(0.0, f64::max);
         Some(if arm == Arm::Canary { slowest * MARGIN } else { slowest })
     }
 
@@ -443,7 +447,7 @@ impl Judge {
             stable_p50: self.stable.quantile(0.5),
             stable_p95: self.stable.quantile(0.95),
             latency_ratio: ratio.map(|(canary, stable)| canary / stable),
-            speeds_compared: self.share < 1.0 && !self.unequal,
+            speeds_compared: self.compares_speeds(),
             promised_ms: self.quick.as_ref().and_then(|(quantile, _, _)| self.canary.quantile(*quantile)),
         }
     }
