@@ -255,6 +255,10 @@ pub struct RolloutStatus {
     /// What is left of the stage's least time, in milliseconds; `None` before the first stage and after the end.
     #[serde(default)]
     pub hold_left_ms: Option<u64>,
+    /// Until when the version before a promoted one is to stay as it is, for a way back at once (`keep_idle`). Milliseconds
+    /// since the Unix epoch.
+    #[serde(default)]
+    pub kept_until: Option<u64>,
     /// Why it is paused, waits, was rolled back or holds, for people.
     pub why: Vec<String>,
     /// The gate it waits at.

@@ -32,6 +32,14 @@ pub fn lines(out: &mut String, rollout: &RolloutStatus, now: u64, colour: bool) 
             out.push_str(&format!("    restarts  {} of the canary\n", meters.restarts));
         }
     }
+    match rollout.kept_until {
+        Some(until) if until > now => {
+            let left = span(until - now);
+            out.push_str(&format!("    way back  {} is kept for {left} more: switchback rollback\n", rollout.stable));
+        }
+        Some(_) => out.push_str(&format!("    way back  {} need not be kept any longer\n", rollout.stable)),
+        None => {}
+    }
     if !rollout.missing.is_empty() {
         out.push_str(&format!("    missing   {}\n", rollout.missing.join("; ")));
     }
@@ -141,6 +149,20 @@ mod tests {
           quick     [............] 0.40 of 20 to go on
           restarts  2 of the canary
         ");
+    }
+
+    #[test]
+    fn after_the_promotion_stable_is_kept_for_a_while() {
+        let mut rollout = RolloutStatus { meters: None, hold_left_ms: None, missing: Vec::new(), ..samples::rollout() };
+        rollout.phase = "promoted".into();
+        for (until, wanted) in [
+            (samples::NOW + 90_000, "way back  v1 is kept for 1m 30s more: switchback rollback"),
+            (samples::NOW, "way back  v1 need not be kept any longer"),
+        ] {
+            rollout.kept_until = Some(until);
+            let text = shown(&rollout);
+            assert!(text.contains(wanted), "{text}");
+        }
     }
 
     #[test]

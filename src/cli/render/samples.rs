@@ -23,6 +23,7 @@ pub fn rollout() -> RolloutStatus {
         since: NOW - 60_000,
         started: NOW - 360_000,
         hold_left_ms: Some(30_000),
+        kept_until: None,
         why: Vec::new(),
         gate: None,
         missing: vec!["30 s of the stage's hold".into()],

@@ -20,6 +20,7 @@ mod asked;
 mod keep;
 mod late;
 mod outside;
+mod past;
 mod place;
 mod recall;
 mod show;

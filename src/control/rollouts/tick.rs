@@ -92,7 +92,12 @@ impl Controller {
             if decision == Decision::Stay {
                 continue;
             }
-            let cause = cause_of(&running.rollout, &decision, &plan, &seen);
+            let mut cause = cause_of(&running.rollout, &decision, &plan, &seen);
+            if decision == (Decision::Advance { to: 0 }) {
+                let stable = running.rollout.stable.clone();
+                cause.extend(self.caution(&service, &stable, &plan).map(|caution| format!("; beware: {caution}")));
+            }
+            let Some(running) = self.rollouts.by_service.get(&service) else { continue };
             let trigger_nanos = running.trial.withdrawn_at();
             let (author, rule) = (AUTHOR.to_string(), rule_of(&decision));
             let meters = Some(seen.meters);
