@@ -15,6 +15,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("analysis", &[]),
     ("rollout", &["analysis", "config", "routing"]),
+    // Rollouts that never happened.
+    ("simulate", &["analysis", "rollout", "config", "routing"]),
     // Counters and the judge of a rollout, for the engine.
     ("evidence", &["analysis", "rollout", "routing"]),
     // Counters per data thread: `routing::Thread` is their index.
@@ -77,7 +79,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // The demo counts its own data threads as `run` does.
     ("demo", &["config", "worker", "control", "telemetry", "admin", "sessions", "engine"]),
-    ("cli", &["config", "routing", "control", "worker", "demo", "telemetry", "admin", "endpoints", "sessions"]),
+    (
+        "cli",
+        &[
+            "config",
+            "routing",
+            "rollout",
+            "simulate",
+            "control",
+            "worker",
+            "demo",
+            "telemetry",
+            "admin",
+            "endpoints",
+            "sessions",
+        ],
+    ),
 ];
 
 /// Arrows that point up or sideways, each narrowed to what it may name and why.
@@ -89,7 +106,8 @@ const EXCEPTIONS: &[(&str, &str, &[&str], &str)] = &[
 ];
 
 /// Parts that decide and do nothing: no clock, no input or output, no runtime, no engine.
-const PURE: &[&str] = &["analysis", "rollout", "routing", "config/check", "control/decide", "control/overlay", "wire"];
+const PURE: &[&str] =
+    &["analysis", "rollout", "simulate", "routing", "config/check", "control/decide", "control/overlay", "wire"];
 
 const FORBIDDEN_IN_PURE: &[&str] = &[
     "tokio",

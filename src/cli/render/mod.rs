@@ -5,6 +5,7 @@ mod lists;
 mod rollout;
 #[cfg(test)]
 pub mod samples;
+mod simulate;
 mod status;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use owo_colors::OwoColorize;
 
 pub use change::{explanation, plan, receipt};
 pub use lists::{audit, drain, drained, event, history};
+pub use simulate::simulated;
 pub use status::status;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
