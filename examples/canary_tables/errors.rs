@@ -265,6 +265,7 @@ pub fn detection(report: &mut Report, effort: Effort) {
                 &all,
                 reference,
                 2_000,
+                1.0,
             );
         }
     }

@@ -119,6 +119,7 @@ pub fn holds(report: &mut Report, effort: Effort) {
                 &all,
                 reference,
                 reference_runs,
+                1.0,
             );
         }
     }

@@ -34,7 +34,7 @@ pub fn proof(report: &mut Report, effort: Effort) {
         ("both 1 %, by the comparison", 1e-2, 1e-2, (4_750.0, 13_250.0)),
     ] {
         let all = runs(effort.runs(20_000), 41, |dice| prove(dice, canary, stable, 0.05, 300_000));
-        report.delays(name, &all, reference, 2_000);
+        report.delays(name, &all, reference, 2_000, STEP as f64);
     }
     report.title("T4b: bad canaries that are called good (at most 5 %)");
     for (name, canary, stable, reference) in [

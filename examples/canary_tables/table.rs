@@ -37,11 +37,19 @@ impl Report {
         let _ = writeln!(self.text, "  {what:<46} {columns}{}", if fits { "" } else { "   <-- WRONG" });
     }
 
-    /// Delays of simulated rollouts, beside those of `reference_runs`.
-    pub fn delays(&mut self, what: &str, ours: &[Option<u64>], (median, p95): (f64, f64), reference_runs: usize) {
+    /// Delays of simulated rollouts, beside those of `reference_runs` that were looked at every `step` requests.
+    pub fn delays(
+        &mut self,
+        what: &str,
+        ours: &[Option<u64>],
+        (median, p95): (f64, f64),
+        reference_runs: usize,
+        step: f64,
+    ) {
         let delays = Delays::of(ours);
         let runs = ours.len().min(reference_runs);
-        let fits = is_near(delays.median, median, 0.05, 1.2, runs) && is_near(delays.p95, p95, 0.10, 2.0, runs);
+        let fits =
+            is_near(delays.median, median, 0.05, 1.2, runs, step) && is_near(delays.p95, p95, 0.10, 2.0, runs, step);
         let columns = format!("{}   p95 {}", beside(delays.median, median), beside(delays.p95, p95));
         self.line(what, &columns, fits);
     }
@@ -49,7 +57,7 @@ impl Report {
     /// The median alone.
     pub fn median(&mut self, what: &str, ours: &[Option<u64>], median: f64, reference_runs: usize) {
         let delays = Delays::of(ours);
-        let fits = is_near(delays.median, median, 0.05, 1.2, ours.len().min(reference_runs));
+        let fits = is_near(delays.median, median, 0.05, 1.2, ours.len().min(reference_runs), 1.0);
         self.line(what, &beside(delays.median, median), fits);
     }
 
@@ -78,8 +86,9 @@ fn beside(ours: f64, reference: f64) -> String {
 }
 
 /// Within the fixed part, and twice the luck of so many runs where they are fewer than the 2 000 of most tables. `luck` is
-/// the spread of one run's delay in units of it. One request more or less is no difference.
-fn is_near(ours: f64, reference: f64, fixed: f64, luck: f64, runs: usize) -> bool {
+/// the spread of one run's delay in units of it. One look more or less is no difference.
+fn is_near(ours: f64, reference: f64, fixed: f64, luck: f64, runs: usize, step: f64) -> bool {
     let luck = if runs < 2_000 { 2.0 * luck / (runs as f64).sqrt() } else { 0.0 };
-    (ours - reference).abs() <= ((fixed + luck) * reference).max(1.0)
+    let fixed = fixed * reference + if step > 1.0 { step } else { 0.0 };
+    (ours - reference).abs() <= (fixed + luck * reference).max(step)
 }

@@ -39,6 +39,7 @@ mod reload_zd5;
 mod rollout;
 mod self_test;
 mod shutdown;
+mod simulate;
 mod smuggling;
 mod stale_reuse;
 mod sticky;
