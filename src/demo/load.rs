@@ -46,10 +46,6 @@ impl Log {
     pub fn since(&self, index: usize) -> Vec<Seen> {
         self.0.lock().expect("no holder panics").get(index..).unwrap_or_default().to_vec()
     }
-
-    pub fn len(&self) -> usize {
-        self.0.lock().expect("no holder panics").len()
-    }
 }
 
 pub struct Load {

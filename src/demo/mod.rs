@@ -1,5 +1,5 @@
-//! The 60-second show: three versions of an example service, the proxy, and clients that never retry, all
-//! in this process. No files, no network but loopback.
+//! The show: four versions of an example service, the proxy, and clients that never retry, all in this process. A
+//! good version is promoted, a bad one goes back by itself. No files, no network but loopback.
 
 mod load;
 mod narrator;
@@ -11,19 +11,21 @@ use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Fault {
-    /// Every version is well behaved.
+    /// Every version is well behaved
     None,
-    /// The new version begins to answer 500.
+    /// The third version begins to answer 500: it is rolled back
     Errors,
-    /// The new version becomes slow.
+    /// The third version becomes slow: its rollout pauses
     Latency,
-    /// The new version's process dies.
+    /// The third version's process dies: it is rolled back
     Crash,
 }
 
 #[derive(Debug, Clone)]
 pub struct DemoOptions {
-    pub fault: Fault,
+    /// What happens to the versions that follow the second, one after the other.
+    pub faults: Vec<Fault>,
+    /// How long all of it should take, about.
     pub duration: Duration,
 }
 

@@ -66,7 +66,7 @@ impl Narrator {
     }
 
     /// One line: the share of each version, its speed, and what went wrong.
-    pub fn beat(&self, seen: &[Seen], span: Duration) {
+    pub fn beat(&self, seen: &[Seen]) {
         let tallies = by_version(seen);
         let total = seen.len().max(1);
         let mut line = String::new();
@@ -88,7 +88,9 @@ impl Narrator {
             (true, 1..) => format!("{failed} errors").red().to_string(),
             (_, failed) => format!("{failed} errors"),
         };
-        let rate = seen.len() as f64 / span.as_secs_f64();
+        let first = seen.iter().map(|seen| seen.started).min();
+        let span = first.map_or(1.0, |first| first.elapsed().as_secs_f64());
+        let rate = seen.len() as f64 / span.max(1e-3);
         println!("{} {line}  | {rate:.0}/s  p99 {:.1} ms  {failed}", self.clock(), millis(all.quantile(0.99)));
     }
 

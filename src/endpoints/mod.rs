@@ -10,6 +10,7 @@ mod resolve;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod testing;
+mod warm;
 
 pub use checks::Checks;
 pub use hold::HoldEnd;

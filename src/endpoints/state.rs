@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use tokio::sync::Notify;
 
+use super::warm::Warmth;
 use crate::config::model::{EndpointAddress, Name};
 use crate::outcome::{Errors, Meter};
 use crate::routing::table::CompiledService;
@@ -106,6 +107,8 @@ pub struct EndpointRuntime {
     ejected: AtomicBool,
     /// Failures in a row, for ejection.
     pub failures_in_row: AtomicU32,
+    /// Of what runs there now.
+    pub warmth: Warmth,
     in_flight: Box<[CachePadded<AtomicU64>]>,
     /// Why the health is what it is: the last change, for `status` and events.
     pub last_change: ArcSwap<String>,
@@ -278,6 +281,7 @@ impl EndpointRuntime {
             health: AtomicU8::new(health as u8),
             ejected: AtomicBool::new(false),
             failures_in_row: AtomicU32::new(0),
+            warmth: Warmth::default(),
             in_flight: (0..threads).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
             last_change: ArcSwap::from_pointee(String::new()),
         }
@@ -307,6 +311,9 @@ impl EndpointRuntime {
     }
 
     pub fn set_health(&self, health: Health) {
+        if health == Health::Down {
+            self.warmth.cool();
+        }
         self.health.store(health as u8, Ordering::Relaxed);
     }
 

@@ -91,9 +91,14 @@ impl Context {
         {
             return;
         }
-        if let Some((stamped, arm)) = self.trial() {
-            stamped.trial.answered(self.thread, arm, (!self.kind.is_stream()).then_some(took));
-        }
+        let (Some((stamped, arm)), Some(attempt)) = (self.trial(), &self.attempt) else { return };
+        let is_warm = match arm {
+            Arm::Canary => attempt.endpoint.warmth.answered(crate::net::clock::now_ms(), stamped.warm_up),
+            Arm::Stable => true,
+        };
+        // How long a stream stayed says nothing about how fast the version is.
+        let took = (is_warm && !self.kind.is_stream()).then_some(took);
+        stamped.trial.answered(self.thread, arm, took);
     }
 
     /// Sends the request to stable after all, if that may be done. Called after the failure was judged.

@@ -24,6 +24,8 @@ pub struct Stamped {
     pub pi: f64,
     /// The guardrails of this stage that look at answers.
     pub watches: Arc<[Watch]>,
+    /// How long a fresh endpoint of the canary is not judged by its speed.
+    pub warm_up: std::time::Duration,
     /// Most replays in hundredths of a percent of all requests; `None` without shield.
     pub shield: Option<u16>,
 }

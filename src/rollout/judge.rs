@@ -19,6 +19,8 @@ use crate::config::model::{Guardrails, Rollout as Plan, Then};
 
 /// How many times stable's rate a promoted canary may certainly not have.
 const RATIO_PROVEN: f64 = 1.5;
+/// How many times the requests of one of stable's endpoints one of the canary's may have.
+const LOAD_RATIO: f64 = 1.5;
 /// Statuses and requests that a report names.
 const STATUSES_KEPT: usize = 8;
 
@@ -43,6 +45,9 @@ pub struct Judge {
     #[serde(default)]
     customs: Customs,
     latency: LatencyJudge,
+    /// An endpoint of the canary has so much more to do that its speed says nothing.
+    #[serde(default)]
+    unequal: bool,
     promote: PromoteGate,
     errors_below: f64,
     quick: Option<(f64, f64, QuickEnough)>,
@@ -75,6 +80,7 @@ impl Judge {
             errors_then: None,
             customs: Customs::default(),
             latency: LatencyJudge::new(),
+            unequal: false,
             promote: PromoteGate::new(plan.promote_when.errors_below, RATIO_PROVEN),
             errors_below: plan.promote_when.errors_below,
             quick,
@@ -192,10 +198,17 @@ impl Judge {
         }
     }
 
+    /// How many endpoints each arm has to share its part of the requests between. One with much more to do is slower for
+    /// that reason, so speeds are not compared then.
+    pub fn endpoints(&mut self, canary: usize, stable: usize) {
+        let load = |share: f64, endpoints: usize| share / endpoints.max(1) as f64;
+        self.unequal = load(self.share, canary) > LOAD_RATIO * load(1.0 - self.share, stable);
+    }
+
     /// What the histograms saw since the last tick: bucket and count, by arm. The thresholds are those that
     /// were known before.
     pub fn latencies(&mut self, canary: &[(i32, u64)], stable: &[(i32, u64)]) {
-        if let Some(thresholds) = self.thresholds.filter(|_| self.share > 0.0 && self.share < 1.0) {
+        if let Some(thresholds) = self.thresholds.filter(|_| self.share > 0.0 && self.share < 1.0 && !self.unequal) {
             for (level, threshold) in thresholds.into_iter().enumerate() {
                 let slow = above(canary, threshold * MARGIN);
                 self.latency.batch(level, slow, slow + above(stable, threshold), self.share);
@@ -338,6 +351,7 @@ impl Judge {
             stable_p50: self.stable.quantile(0.5),
             stable_p95: self.stable.quantile(0.95),
             latency_ratio: ratio.map(|(canary, stable)| canary / stable),
+            speeds_compared: self.share < 1.0 && !self.unequal,
             promised_ms: self.quick.as_ref().and_then(|(quantile, _, _)| self.canary.quantile(*quantile)),
         }
     }

@@ -18,11 +18,17 @@
 mod custom;
 mod freeze;
 mod judge;
+#[cfg(test)]
+mod judge_tests;
 mod outside;
 mod phase;
 mod rules;
 mod seen;
 mod state;
+#[cfg(test)]
+mod state_tests;
+#[cfg(test)]
+mod walk_tests;
 mod watch;
 mod window;
 

@@ -27,6 +27,8 @@ pub struct Meters {
     pub stable_p95: Option<f64>,
     /// Canary's quantile of the latency guardrail over stable's, as far as both are known.
     pub latency_ratio: Option<f64>,
+    /// Whether speeds are compared: not at 100 %, nor while the canary's endpoints have much more to do.
+    pub speeds_compared: bool,
     /// Canary's quantile of the latency promise, in milliseconds.
     pub promised_ms: Option<f64>,
 }

@@ -34,6 +34,7 @@ pub fn guardrails(raw: &raw::Guardrails, found: &mut Found) -> Guardrails {
             quantile: it.quantile.value().0,
             max_ratio,
             period: it.period.value().0,
+            warm_up: it.warm_up.value().0,
             then: then(&it.then, Then::Pause),
         }
     });

@@ -127,6 +127,9 @@ pub struct LatencyRule {
     pub max_ratio: f64,
     /// For how long without a break. Default 10 min.
     pub period: Duration,
+    /// An endpoint of the canary that is younger, or has answered fewer than 200 requests, is not judged. Zero: it
+    /// is. Default 30 s.
+    pub warm_up: Duration,
     /// Default pause.
     pub then: Then,
 }

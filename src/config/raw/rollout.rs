@@ -183,6 +183,8 @@ keys! {
         max_ratio: Number = default("1.5"),
         /// For how long without a break.
         period as "for": Time<1_000> = default("10m"),
+        /// Answers of an endpoint of the canary say nothing for this long after its first one, nor do its first 200. 0 s: they do.
+        warm_up: Time<0> = default("30s"),
         /// What happens then.
         then: Then = default("pause"),
     }

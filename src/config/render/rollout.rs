@@ -117,6 +117,7 @@ fn guardrails(rules: &Guardrails) -> Value {
             "quantile": rule.quantile,
             "max_ratio": rule.max_ratio,
             "for": write_time(rule.period),
+            "warm_up": write_time(rule.warm_up),
             "then": rule.then.word(),
         })
     });

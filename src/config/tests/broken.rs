@@ -191,6 +191,13 @@ fn nothing_to_read_is_said() {
     assert!(errors("{}")[0].contains("no listeners"));
 }
 
+/// What this thread has worked so far; how busy the machine is does not matter.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux keeps it");
+    let nanos: u64 = stat.split(' ').next().and_then(|first| first.parse().ok()).expect("nanoseconds come first");
+    nanos as f64 / 1e9
+}
+
 #[test]
 fn bombs_are_refused_quickly() {
     let deep = "[".repeat(200_000);
@@ -204,9 +211,10 @@ fn bombs_are_refused_quickly() {
     for (name, text) in
         [("deep", deep), ("aliases", aliases), ("recursive", recursive), ("keys", keys), ("twice", twice)]
     {
-        let start = std::time::Instant::now();
+        let start = cpu_seconds();
         assert!(!errors(&text).is_empty(), "{name}");
-        assert!(start.elapsed().as_secs() < 10, "{name} took {:?}", start.elapsed());
+        let took = cpu_seconds() - start;
+        assert!(took < 10.0, "{name} took {took} s of this thread");
     }
 }
 
@@ -226,10 +234,11 @@ fn many_names_are_checked_quickly() {
     for at in 0..n {
         text.push_str(&format!("  - {{ get: \"http://x/{at}\", route: r{at}, service: s{at}, version: v }}\n"));
     }
-    let start = std::time::Instant::now();
+    let start = cpu_seconds();
     let loaded = super::parse(&text).expect("the file is valid");
     assert_eq!(loaded.config.expect.last().map(|case| case.place.as_str()), Some("f.yaml:60004"));
-    assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+    let took = cpu_seconds() - start;
+    assert!(took < 30.0, "{took} s of this thread");
 }
 
 #[test]
@@ -242,12 +251,13 @@ fn ten_megabytes_are_read() {
         text.push_str(&format!("  s{n}:\n    versions: {{ v1: {{ endpoints: [{list}] }} }}\n    active: v1\n"));
         n += 1;
     }
-    let start = std::time::Instant::now();
+    let start = cpu_seconds();
     let loaded = super::parse(&text).expect("the file is valid");
     assert_eq!(loaded.config.services.len(), n);
     // The budget of two seconds is for an optimised build; unoptimised parsing is some 20 times slower.
-    let budget = if cfg!(debug_assertions) { 60 } else { 2 };
-    assert!(start.elapsed().as_secs() < budget, "{:?}", start.elapsed());
+    let budget = if cfg!(debug_assertions) { 60.0 } else { 2.0 };
+    let took = cpu_seconds() - start;
+    assert!(took < budget, "{took} s of this thread");
 }
 
 /// The text with some of it replaced by what breaks YAML, or by anything.

@@ -63,7 +63,13 @@ fn an_empty_rollout_has_the_documented_defaults() {
     let expected = Guardrails {
         errors: Some(ErrorsRule { max: 0.001, ratio: 1.25, then: Then::RollBack }),
         error_window: None,
-        latency: Some(LatencyRule { quantile: 0.95, max_ratio: 1.5, period: mins(10), then: Then::Pause }),
+        latency: Some(LatencyRule {
+            quantile: 0.95,
+            max_ratio: 1.5,
+            period: mins(10),
+            warm_up: Duration::from_secs(30),
+            then: Then::Pause,
+        }),
         crashes: Some(CrashesRule { more_than: 3, within: mins(10), then: Then::RollBack }),
         custom: Vec::new(),
     };

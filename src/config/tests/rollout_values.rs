@@ -45,8 +45,9 @@ fn url() -> impl Strategy<Value = String> {
 fn guardrails() -> impl Strategy<Value = Guardrails> {
     let errors = (rate(), ratio(), then()).prop_map(|(max, ratio, then)| ErrorsRule { max, ratio, then });
     let window = (rate(), long_time(), then()).prop_map(|(max, period, then)| WindowRule { max, period, then });
-    let latency = (quantile(), ratio(), long_time(), then())
-        .prop_map(|(quantile, max_ratio, period, then)| LatencyRule { quantile, max_ratio, period, then });
+    let latency = (quantile(), ratio(), long_time(), long_time(), then()).prop_map(
+        |(quantile, max_ratio, period, warm_up, then)| LatencyRule { quantile, max_ratio, period, warm_up, then },
+    );
     let crashes = (0..1_000_u32, long_time(), then()).prop_map(|(more_than, within, then)| CrashesRule {
         more_than,
         within,

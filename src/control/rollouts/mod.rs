@@ -133,6 +133,7 @@ impl Rollouts {
                 canary,
                 pi,
                 watches: running.trial.judge(|judge| watches(rules, judge)).into(),
+                warm_up: rules.latency.map_or(std::time::Duration::ZERO, |rule| rule.warm_up),
                 shield: plan.shield.map(|shield| shield.budget_bp),
             })
         };

@@ -42,12 +42,14 @@ impl Controller {
         if fades {
             self.rollouts.faded_at = Instant::now();
         }
-        for running in self.rollouts.by_service.values().filter(|running| running.rollout.is_running()) {
+        for (service, running) in self.rollouts.by_service.iter().filter(|(_, running)| running.rollout.is_running()) {
+            let endpoints = [&running.rollout.canary, &running.rollout.stable].map(|it| self.ready_of(service, it));
             let mut latencies = [Vec::new(), Vec::new()];
             for (arm, seen) in [Arm::Canary, Arm::Stable].into_iter().zip(&mut latencies) {
                 running.trial.take_latencies(arm, &mut |bucket, count| seen.push((bucket, count)));
             }
             running.trial.judge(|judge| {
+                judge.endpoints(endpoints[0], endpoints[1]);
                 judge.latencies(&latencies[0], &latencies[1]);
                 if fades {
                     judge.fade();
@@ -88,6 +90,17 @@ impl Controller {
             self.refresh();
         }
         published
+    }
+
+    /// How many endpoints of a version may be used.
+    fn ready_of(&self, service: &str, version: &str) -> usize {
+        let live = self.live();
+        let table = &live.generation.table;
+        let found = table.service_named(service).and_then(|at| {
+            let version = table.service(at).version_named(version)?;
+            Some(&live.runtime.service(at).version(version).endpoints)
+        });
+        found.map_or(0, |endpoints| endpoints.iter().filter(|endpoint| endpoint.is_ready()).count())
     }
 
     fn endpoints_of_canary(&self, service: &str) -> Vec<(String, bool)> {

@@ -19,6 +19,8 @@ use super::wire::{Headers, field, fields, split_head};
 pub enum Fault {
     None,
     Status(u16),
+    /// Every so many requests, this status.
+    StatusEvery(u64, u16),
     /// Accepts, reads, never answers.
     Hang,
     /// Reads the whole request, then closes without a byte.

@@ -126,7 +126,7 @@ async fn exchange(
         answer(writer, shared, status, "", b"health\n", false).await?;
         return Ok(Next::Keep);
     }
-    shared.requests.fetch_add(1, Ordering::SeqCst);
+    let nth = shared.requests.fetch_add(1, Ordering::SeqCst);
     let fault = shared.fault.lock().unwrap().clone();
     if let Fault::EarlyAnswer(status) = fault {
         answer(writer, shared, status, "connection: close\r\n", b"early\n", false).await?;
@@ -147,7 +147,8 @@ async fn exchange(
     let text = format!("{} {} {}\n", shared.name, shared.instance, target);
     match fault {
         Fault::None | Fault::EarlyAnswer(_) => {}
-        Fault::Status(status) => {
+        Fault::StatusEvery(every, _) if !nth.is_multiple_of(every) => {}
+        Fault::Status(status) | Fault::StatusEvery(_, status) => {
             answer(writer, shared, status, "", text.as_bytes(), head_only).await?;
             return Ok(Next::Keep);
         }

@@ -1,0 +1,63 @@
+//! Whether an endpoint has had its first requests: a fresh process is slow for a while, which says nothing about
+//! its version.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Requests until an endpoint can be warm.
+const REQUESTS: u32 = 200;
+
+#[derive(Debug, Default)]
+pub struct Warmth {
+    /// Milliseconds of the first answer; 0 before.
+    first_ms: AtomicU64,
+    answers: AtomicU32,
+}
+
+impl Warmth {
+    /// One more answer. Says whether the endpoint was warm before it: so many answers, and so long after the first.
+    pub fn answered(&self, now_ms: u64, period: Duration) -> bool {
+        if period.is_zero() {
+            return true;
+        }
+        let first = self.first_ms.load(Ordering::Relaxed);
+        let is_used = self.answers.load(Ordering::Relaxed) >= REQUESTS;
+        if is_used && first != 0 && now_ms.saturating_sub(first) >= period.as_millis() as u64 {
+            return true;
+        }
+        if first == 0 {
+            // Whoever loses was as early.
+            let _ = self.first_ms.compare_exchange(0, now_ms.max(1), Ordering::Relaxed, Ordering::Relaxed);
+        }
+        if !is_used {
+            self.answers.fetch_add(1, Ordering::Relaxed);
+        }
+        false
+    }
+
+    /// It was down: whatever comes back is a fresh one.
+    pub fn cool(&self) {
+        self.first_ms.store(0, Ordering::Relaxed);
+        self.answers.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERIOD: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn warm_is_what_has_answered_enough_for_long_enough() {
+        let warmth = Warmth::default();
+        assert!((0..200).all(|at| !warmth.answered(1_000 + at, PERIOD)), "enough, but not for long");
+        assert!(!warmth.answered(30_999, PERIOD));
+        assert!(warmth.answered(31_000, PERIOD));
+        warmth.cool();
+        assert!((0..199).all(|at| !warmth.answered(40_000 + at * 1_000, PERIOD)), "long, but not enough");
+        assert!(!warmth.answered(300_000, PERIOD));
+        assert!(warmth.answered(300_001, PERIOD));
+        assert!(Warmth::default().answered(0, Duration::ZERO), "nobody asks");
+    }
+}

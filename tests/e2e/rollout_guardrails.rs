@@ -1,0 +1,101 @@
+//! Guardrails of the user's own, of a window, and of one stage.
+
+use serde_json::{Value, json};
+
+use crate::harness::load::Plan;
+use crate::harness::*;
+
+async fn rolling(guardrails: &str, stages: &str) -> (World, Origin, Origin, Load) {
+    let mut world = World::new();
+    let (v1, v2) = (world.origin("v1").await, world.origin("v2").await);
+    v1.stop_recording();
+    v2.stop_recording();
+    let rollout =
+        format!("active: v1\nrollout:\n  stages: {stages}\n  promote_when: {{ hold: 1h }}\n  guardrails: {guardrails}");
+    world.start(&one_service(&[&v1, &v2], &rollout)).await;
+    let load = Load::start(world.web(), &Plan { keep_alive: 8, ..Plan::default() });
+    world.edit_config(|text| text.replace("active: v1", "active: v2"));
+    until("the first stage", || async { rollout_of(&world).await["stage"] == 1 }).await;
+    (world, v1, v2, load)
+}
+
+async fn rollout_of(world: &World) -> Value {
+    world.service_status("shop").await["rollout"].clone()
+}
+
+async fn until_phase(world: &World, phase: &str) -> Value {
+    until(&format!("the rollout is {phase}"), || async { rollout_of(world).await["phase"] == phase }).await;
+    rollout_of(world).await
+}
+
+#[tokio::test]
+async fn a_response_header_marks_bad_answers() {
+    let rule = "{ custom: { degraded: { header: { name: x-degraded, value: \"yes\" }, max: 1% } } }";
+    let (world, _v1, v2, load) = rolling(rule, "[25%, 100%]").await;
+    load.more(300).await;
+    assert_eq!(rollout_of(&world).await["phase"], "staged", "nothing is wrong yet");
+    v2.add_headers("x-degraded: yes\r\n");
+    let ended = until_phase(&world, "rolled_back").await;
+    assert_eq!(ended["why"], json!(["it broke the guardrail `degraded`"]), "{ended}");
+    assert_eq!(ended["meters"]["canary_failures"], 0, "its answers did not fail: {ended}");
+    load.stop().await.assert_unbroken();
+}
+
+#[tokio::test]
+async fn statuses_are_bad_answers_if_a_guardrail_says_so_and_then_may_be_a_pause() {
+    let rule = "{ custom: { missing: { status: [404], max: 1%, then: pause } } }";
+    let (world, _v1, v2, load) = rolling(rule, "[25%, 100%]").await;
+    v2.set(Fault::Status(404));
+    let paused = until_phase(&world, "paused").await;
+    assert_eq!(paused["why"], json!(["it broke the guardrail `missing`"]), "{paused}");
+    load.stop().await;
+}
+
+#[tokio::test]
+async fn what_both_versions_do_breaks_no_guardrail() {
+    let rule = "{ custom: { missing: { status: [404], max: 1% } } }";
+    let (world, v1, v2, load) = rolling(rule, "[25%, 100%]").await;
+    v1.set(Fault::Status(404));
+    v2.set(Fault::Status(404));
+    load.more(2_000).await;
+    let rollout = rollout_of(&world).await;
+    assert_eq!(rollout["phase"], "staged", "{rollout}");
+    assert!(rollout["missing"].to_string().contains("stable is no better"), "{rollout}");
+    load.stop().await;
+}
+
+#[tokio::test]
+async fn events_from_outside_are_counted_under_the_guardrails_name() {
+    let rule = "{ custom: { alarm: { events: { more_than: 1, within: 10m } } } }";
+    let (world, _v1, _v2, load) = rolling(rule, "[25%, 100%]").await;
+    let unknown = world.cli(&["rollout", "event", "shop", "v2", "alarms"]).await;
+    assert!(unknown.code == Some(1) && unknown.err.contains("did you mean `alarm`"), "{}", unknown.err);
+    world.cli(&["rollout", "event", "shop", "v1", "alarm"]).await.ok();
+    world.cli(&["rollout", "event", "shop", "v1", "alarm"]).await.ok();
+    world.cli(&["rollout", "event", "shop", "v2", "alarm"]).await.ok();
+    assert_eq!(rollout_of(&world).await["phase"], "staged", "one is accepted, and stable's do not count");
+    world.cli(&["rollout", "event", "shop", "v2", "alarm"]).await.ok();
+    let ended = until_phase(&world, "rolled_back").await;
+    assert_eq!(ended["why"], json!(["it broke the guardrail `alarm`"]), "{ended}");
+    load.stop().await.assert_unbroken();
+}
+
+#[tokio::test]
+async fn the_literal_window_rule_pauses() {
+    let rule = "{ errors: off, error_window: { max: 1%, for: 2s } }";
+    let (world, _v1, v2, load) = rolling(rule, "[10%, 100%]").await;
+    v2.set(Fault::Status(500));
+    let paused = until_phase(&world, "paused").await;
+    assert!(paused["why"].to_string().contains("for the whole of the window"), "{paused}");
+    load.stop().await.assert_unbroken();
+}
+
+#[tokio::test]
+async fn a_stage_may_have_guardrails_of_its_own() {
+    let stages = "[{ weight: 10%, guardrails: { errors: { max: 0.1%, then: pause } } }, 100%]";
+    let (world, _v1, v2, load) = rolling("{ errors: { max: 0.1%, then: rollback } }", stages).await;
+    v2.set(Fault::Status(500));
+    let paused = until_phase(&world, "paused").await;
+    assert!(paused["why"].to_string().contains("failed more often"), "{paused}");
+    load.stop().await.assert_unbroken();
+}
