@@ -106,6 +106,8 @@ fn rollout(dice: &mut Dice, stable: f64, canary: f64, per_stage: u64, slo: f64) 
     watched.reached
 }
 
+type Which = fn(&Reached) -> bool;
+
 fn counted(all: &[Reached], which: impl Fn(&Reached) -> bool) -> (usize, usize) {
     (all.iter().filter(|reached| which(reached)).count(), all.len())
 }
@@ -122,7 +124,7 @@ pub fn healthy(report: &mut Report, effort: Effort) {
         ("1 %, limit raised", 1e-2, raised, [0.0002, 0.0003, 0.0, 0.0010, 0.0010, 0.0038]),
     ] {
         let all = runs(effort.runs(10_000), 11, |dice| rollout(dice, rate, rate, 100_000, slo));
-        let columns: [(&str, fn(&Reached) -> bool); 6] = [
+        let columns: [(&str, Which); 6] = [
             ("absolute test", |reached| reached.absolute),
             ("relative test", |reached| reached.relative),
             ("both at once", |reached| reached.both),

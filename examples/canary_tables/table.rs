@@ -89,6 +89,5 @@ fn beside(ours: f64, reference: f64) -> String {
 /// the spread of one run's delay in units of it. One look more or less is no difference.
 fn is_near(ours: f64, reference: f64, fixed: f64, luck: f64, runs: usize, step: f64) -> bool {
     let luck = if runs < 2_000 { 2.0 * luck / (runs as f64).sqrt() } else { 0.0 };
-    let fixed = fixed * reference + if step > 1.0 { step } else { 0.0 };
-    (ours - reference).abs() <= (fixed + luck * reference).max(step)
+    (ours - reference).abs() <= ((fixed + luck) * reference + step - 1.0).max(1.0)
 }

@@ -217,9 +217,20 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_exit_code_2() {
-        for line in
-            ["", "fly", "simulate --runs 0", "simulate --rps -1", "simulate --rps 5 --from-access-log x", "switch", "weights shop", "revert", "revert x", "explain GET", "drain shop", "demo --fault x"]
-        {
+        for line in [
+            "",
+            "fly",
+            "simulate --runs 0",
+            "simulate --rps -1",
+            "simulate --rps 5 --from-access-log x",
+            "switch",
+            "weights shop",
+            "revert",
+            "revert x",
+            "explain GET",
+            "drain shop",
+            "demo --fault x",
+        ] {
             let words = std::iter::once("switchback").chain(line.split(' ').filter(|word| !word.is_empty()));
             let error = Cli::try_parse_from(words).err().expect(line);
             assert_eq!(error.exit_code(), 2, "{line}");

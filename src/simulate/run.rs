@@ -24,6 +24,8 @@ const LOOK_PART: u64 = 50;
 const FADE_MS: u64 = 60_000;
 /// At least this long is simulated.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// Holds and their ends that a story tells of: evidence near its limit comes and goes.
+const HOLDS_TOLD: usize = 20;
 /// Everything, in hundredths of a percent.
 const WHOLE: u64 = 10_000;
 
@@ -70,6 +72,7 @@ struct Run<'a> {
     turns: u64,
     phase: u64,
     holds: Option<&'static str>,
+    told: usize,
     away: Option<usize>,
     answered: u64,
     replays: u64,
@@ -105,10 +108,11 @@ pub fn run(setup: &Setup<'_>, seed: u64) -> Story {
 impl<'a> Run<'a> {
     fn new(setup: &'a Setup<'a>, seed: u64) -> Run<'a> {
         let (stable, canary) = (setup.stable.to_string(), setup.canary.to_string());
+        let hold = setup.plan.stages.first().map_or(Duration::ZERO, |stage| hold_of(setup.plan, stage));
         Run {
             setup,
             dice: Dice::new(seed),
-            world: World::new(setup.scenario, setup.traffic),
+            world: World::new(setup.scenario, setup.traffic, hold),
             judge: Judge::new(setup.plan),
             rollout: Rollout::new(stable, canary, String::new(), Moment(0), 0),
             now: 0,
@@ -121,6 +125,7 @@ impl<'a> Run<'a> {
             turns: 0,
             phase: 0,
             holds: None,
+            told: 0,
             away: None,
             answered: 0,
             replays: 0,
@@ -202,9 +207,12 @@ impl<'a> Run<'a> {
         };
         if holds != self.holds {
             (self.holds, self.news) = (holds, self.now);
+            self.told += 1;
+            let rest = if self.told == HOLDS_TOLD { " (of more holds nothing is told)" } else { "" };
             match holds {
-                Some(why) => self.step("hold", why.into(), seen.meters),
-                None => self.step("clear", "nothing holds any more".into(), seen.meters),
+                _ if self.told > HOLDS_TOLD => {}
+                Some(why) => self.step("hold", format!("{why}{rest}"), seen.meters),
+                None => self.step("clear", format!("nothing holds any more{rest}"), seen.meters),
             }
         }
     }

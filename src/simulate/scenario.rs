@@ -15,7 +15,6 @@ use crate::rollout::share_of;
 /// Requests a second of `low-traffic`.
 const LOW_RPS: f64 = 1.0;
 const OUTAGE_LASTS: Duration = Duration::from_secs(5 * 60);
-const OUTAGE_BEGINS: Duration = Duration::from_secs(60);
 const CRASHES_EVERY: Duration = Duration::from_secs(60);
 
 /// Words that say what is wrong.
@@ -26,6 +25,8 @@ const SETTINGS: [&str; 7] = ["stable", "rps", "after", "from", "for", "p50", "p9
 /// When what is wrong begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Begins {
+    /// Well within the first stage: after half of its hold, and no later than a minute.
+    Early,
     /// Since the rollout began.
     From(Duration),
     /// With the stage of this share, in hundredths of a percent.
@@ -153,7 +154,7 @@ impl Scenario {
 
     /// Outages end, unless it is said how long they last.
     fn bounded(&mut self) {
-        self.begins = Begins::From(OUTAGE_BEGINS);
+        self.begins = Begins::Early;
         self.lasts = Some(OUTAGE_LASTS);
     }
 

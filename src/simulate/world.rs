@@ -1,9 +1,13 @@
 //! What is true at a moment of a simulation: who fails how often, who is how slow, whose endpoints are there.
 
+use std::time::Duration;
+
 use super::scenario::{Begins, Scenario};
 use super::traffic::{Latency, Traffic};
 use crate::analysis::Arm;
 
+/// What begins early begins no later than this.
+const EARLY_MS: u64 = 60_000;
 /// A restarted endpoint is back after so many milliseconds.
 const DOWN_MS: u64 = 500;
 
@@ -21,19 +25,20 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(scenario: &Scenario, traffic: &Traffic) -> World {
+    /// `hold` is the least time of the first stage.
+    pub fn new(scenario: &Scenario, traffic: &Traffic, hold: Duration) -> World {
         let mut traffic = traffic.clone();
         if let Some(rps) = scenario.rps {
             traffic = traffic.at_rps(rps);
         }
         traffic.errors = scenario.base_errors.unwrap_or(traffic.errors);
         if scenario.p50.is_some() || scenario.p95.is_some() {
-            let p50 = scenario.p50.or(scenario.p95.map(|p95| p95.min(traffic.latency.quantile(0.5))));
-            let p50 = p50.unwrap_or_else(|| traffic.latency.quantile(0.5));
-            let p95 = scenario.p95.unwrap_or_else(|| p50.max(traffic.latency.quantile(0.95)));
-            traffic.latency = Latency::lognormal(p50, p95);
+            // The one that is not said keeps its distance to the other.
+            let spread = traffic.latency.quantile(0.95) / traffic.latency.quantile(0.5);
+            let p50 = scenario.p50.or(scenario.p95.map(|p95| p95 / spread)).unwrap_or(traffic.latency.quantile(0.5));
+            traffic.latency = Latency::lognormal(p50, scenario.p95.unwrap_or(p50 * spread));
         }
-        let ms = |time: std::time::Duration| time.as_millis() as u64;
+        let ms = |time: Duration| time.as_millis() as u64;
         World {
             slowed: traffic.latency.slower(scenario.slowdown),
             canary_errors: scenario.canary_errors,
@@ -41,12 +46,13 @@ impl World {
             restarts_ms: scenario.restarts.map(|period| ms(period).max(1)),
             stable_down: scenario.stable_down,
             begins: match scenario.begins {
+                Begins::Early => Some(ms(hold / 2).min(EARLY_MS)),
                 Begins::From(from) => Some(ms(from)),
                 Begins::Stage(_) => None,
             },
             lasts: scenario.lasts.map(ms),
             with_stage: match scenario.begins {
-                Begins::From(_) => None,
+                Begins::Early | Begins::From(_) => None,
                 Begins::Stage(share) => Some(share),
             },
             traffic,
@@ -115,7 +121,7 @@ mod tests {
     use super::*;
 
     fn world(text: &str) -> World {
-        World::new(&Scenario::parse(text).expect(text), &Traffic::made(100.0, 0.001, 3.0, 7.0))
+        World::new(&Scenario::parse(text).expect(text), &Traffic::made(100.0, 0.001, 3.0, 7.0), Duration::from_secs(40))
     }
 
     #[test]
@@ -126,6 +132,14 @@ mod tests {
         assert_eq!(world.errors(Arm::Stable, 15_000), 0.001);
         let changes: Vec<Option<u64>> = [0, 10_000, 20_000].map(|at| world.next_change(at)).to_vec();
         assert_eq!(changes, [Some(10_000), Some(20_000), None]);
+    }
+
+    #[test]
+    fn an_outage_falls_into_the_first_stage_and_ends() {
+        let world = world("outage,for=1m");
+        let changes: Vec<Option<u64>> = [0, 20_000, 80_000].map(|at| world.next_change(at)).to_vec();
+        assert_eq!(changes, [Some(20_000), Some(80_000), None]);
+        assert_eq!((world.errors(Arm::Stable, 30_000), world.errors(Arm::Stable, 80_000)), (1.0, 0.001));
     }
 
     #[test]
@@ -158,6 +172,9 @@ mod tests {
     fn what_a_scenario_sets_replaces_what_is_usual() {
         let world = world("healthy,rps=7,stable=1%,p50=20ms");
         assert_eq!((world.traffic.rps(), world.errors(Arm::Canary, 0)), (7.0, 0.01));
-        assert!((world.traffic.latency.quantile(0.5) / 20.0 - 1.0).abs() < 0.05);
+        let latency = |quantile| world.traffic.latency.quantile(quantile);
+        assert!(
+            (latency(0.5) / 20.0 - 1.0).abs() < 0.05 && (latency(0.95) / latency(0.5) / 7.0 * 3.0 - 1.0).abs() < 0.1
+        );
     }
 }

@@ -34,7 +34,8 @@ pub fn simulated(all: &Simulated, colour: bool) -> String {
         out.push_str(&format!("\n{}: one of them, seed {}\n", only.scenario, only.story.seed));
         out.push_str(&timeline(only, all, colour));
     }
-    out.push_str(&format!("\n{} runs each, median / 95th percentile\n", all.runs));
+    let runs = if all.runs == 1 { "1 run".into() } else { format!("{} runs", all.runs) };
+    out.push_str(&format!("\n{runs} each, median / 95th percentile\n"));
     out.push_str(&comparison(&all.scenarios, colour));
     if all.scenarios.len() > 1 {
         out.push_str("\none --scenario alone shows its timeline\n");
@@ -45,7 +46,7 @@ pub fn simulated(all: &Simulated, colour: bool) -> String {
 fn timeline(outcome: &Outcome, all: &Simulated, colour: bool) -> String {
     let rows = outcome.story.steps.iter().map(|step| {
         vec![
-            cell(span(step.at_ms), Tone::Plain),
+            cell(if step.at_ms == 0 { "0s".into() } else { span(step.at_ms) }, Tone::Plain),
             cell(format!("{}/{}", step.stage, all.stages.len()), Tone::Plain),
             cell(percent(step.share), Tone::Plain),
             cell(&step.what, tone_of(&step.what)),
