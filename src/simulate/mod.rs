@@ -12,8 +12,8 @@
 //!
 //! Time and luck are handed in: the same seed tells the same story. Failures are judged one by one, as in production.
 //! Between failures successes are counted in bulk and latencies drawn as histograms, which is the same to the judge. Looks
-//! are 100 ms apart while something is new (a stage, a change, a hold), and grow to 2 % of the time since; [`Pace`]
-//! asks for every one.
+//! are 100 ms apart while something is new (a stage, a change, a hold) and grow to 5 % of the time since; [`Pace::Every`]
+//! keeps to 100 ms.
 //!
 //! What is left out: requests take no time in flight, endpoints are alike, sticky clients are alike, and operators say
 //! yes at once. A story ends where a person is needed.

@@ -17,9 +17,9 @@ use crate::rollout::{
 /// How often production looks, in milliseconds.
 const LOOK_MS: u64 = 100;
 /// No look is further from the last than this.
-const LOOK_MS_MAX: u64 = 10_000;
+const LOOK_MS_MAX: u64 = 30_000;
 /// Looks are as far apart as this part of the time since something was new.
-const LOOK_PART: u64 = 50;
+const LOOK_PART: u64 = 20;
 /// How soon old latencies of stable fade to half, as in production.
 const FADE_MS: u64 = 60_000;
 /// At least this long is simulated.
@@ -32,7 +32,7 @@ const WHOLE: u64 = 10_000;
 /// How often the simulation looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// Less often while nothing is new: 2 % of the time since, at most 10 s.
+    /// Less often while nothing is new: after 5 % of the time since, and 30 s at most.
     Sparse,
     /// Every 100 ms, as production does.
     Every,
