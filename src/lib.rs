@@ -1,6 +1,7 @@
 //! Switchback: an edge reverse proxy that carries its own progressive-delivery controller.
 
 pub mod admin;
+pub mod alerts;
 pub mod analysis;
 pub mod cli;
 pub mod config;

@@ -26,9 +26,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("endpoints", &["routing", "config", "outcome", "sessions", "telemetry", "control", "wire"]),
     ("telemetry", &["routing", "config", "outcome", "sessions", "endpoints", "control"]),
     ("journal", &["config", "routing", "control", "telemetry"]),
+    // Who is told what rollouts do, who is asked, and what Prometheus says: for control.
+    ("alerts", &["config", "telemetry"]),
     (
         "control",
         &[
+            "alerts",
             "analysis",
             "rollout",
             "evidence",
@@ -106,8 +109,18 @@ const EXCEPTIONS: &[(&str, &str, &[&str], &str)] = &[
 ];
 
 /// Parts that decide and do nothing: no clock, no input or output, no runtime, no engine.
-const PURE: &[&str] =
-    &["analysis", "rollout", "simulate", "routing", "config/check", "control/decide", "control/overlay", "wire"];
+const PURE: &[&str] = &[
+    "alerts/notice",
+    "alerts/payload",
+    "analysis",
+    "rollout",
+    "simulate",
+    "routing",
+    "config/check",
+    "control/decide",
+    "control/overlay",
+    "wire",
+];
 
 const FORBIDDEN_IN_PURE: &[&str] = &[
     "tokio",

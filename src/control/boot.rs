@@ -22,7 +22,7 @@ use super::history::History;
 use super::live::Live;
 use super::ports::Ports;
 use super::publish;
-use super::rollouts::Rollouts;
+use super::rollouts::{Outside, Rollouts};
 use super::run;
 use super::shared::{Parts, Shared};
 use super::watch::{Seen, Settings, watch};
@@ -164,6 +164,7 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
     let live = Arc::new(Live::new(snapshot.clone(), options.threads));
     let status = config_status(&options.source, first.problems.as_ref(), first.file.is_some());
     let audit = std::mem::take(&mut remembered.audit);
+    let outside = Outside::new(tokio::runtime::Handle::current(), options.events.clone());
     let parts = Parts {
         live,
         events: options.events,
@@ -193,6 +194,7 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
         reading: 0,
         rejected,
         rollouts,
+        outside,
         state_dir: config.state_dir.clone(),
     };
     controller.build_ways_back(&table, options.threads);

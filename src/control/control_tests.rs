@@ -335,7 +335,7 @@ async fn an_apply_that_nobody_confirms_goes_back() {
     let world = start(&path).await.expect("starts");
     let apply = |confirm_ms| Change::Apply { text: text("active: v2", ""), name: "sent".into(), confirm_ms };
     world.ask(apply(Some(50))).await.expect("applied");
-    world.until("it goes back", |status| status.generation.number == 3).await;
+    world.until("it goes back", |status| status.generation.number == 3 && status.confirm_until.is_none()).await;
     assert_eq!((world.shop().0, world.handle.status().confirm_until), ("v1=1".into(), None));
     let receipt = world.ask(apply(Some(60_000))).await.expect("applied");
     assert!(world.handle.status().confirm_until.is_some());

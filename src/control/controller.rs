@@ -14,7 +14,7 @@ use super::history::{History, splits_of};
 use super::live::Snapshot;
 use super::overlay::{self, Overlay, Weights};
 use super::publish::{self, Published};
-use super::rollouts::{AUTHOR, Rollouts};
+use super::rollouts::{AUTHOR, Outside, Rollouts};
 use super::shared::{Shared, View};
 use crate::config::load::Source;
 use crate::config::{Problem, Problems};
@@ -116,6 +116,7 @@ pub(crate) struct Controller {
     /// What the last rejection was about, so that it is logged once.
     pub rejected: Option<String>,
     pub rollouts: Rollouts,
+    pub outside: Outside,
     /// Directory of the journal; a change of it takes a restart.
     pub state_dir: Option<std::path::PathBuf>,
 }
@@ -161,10 +162,9 @@ impl Controller {
             return Ok(self.unchanged(&by, "the file is what it was"));
         }
         let file = FileKnown { hash: candidate.hash.clone(), sources: candidate.sources.clone() };
-        let wanted = self.with_overlay(candidate, None);
         // Before the publish, because the publish is journaled with it.
         let pending = self.unconfirmed.take();
-        match self.adopt(wanted, by) {
+        match self.adopt_candidate(candidate, None, by) {
             Ok(outcome) => {
                 if pending.is_some() {
                     let message = "the file was edited while an apply waited for its confirmation: the edit stays";
@@ -245,7 +245,6 @@ impl Controller {
         let is_file = self.file.as_ref().is_some_and(|file| same_text(&file.sources, &candidate.sources));
         let whole = (!is_file).then(|| self.whole_by(&by));
         let before = confirm.map(|within| (self.as_wanted(), self.live().generation.number(), within));
-        let wanted = self.with_overlay(candidate, whole);
         let until = before.as_ref().map(|(_, _, within)| {
             (Instant::now() + *within, unix_ms().saturating_add(u64::try_from(within.as_millis()).unwrap_or(u64::MAX)))
         });
@@ -254,7 +253,7 @@ impl Controller {
             let generation = self.next_number;
             self.unconfirmed = Some(Unconfirmed { generation, until, until_ms, before, before_number });
         }
-        let outcome = self.adopt(wanted, by);
+        let outcome = self.adopt_candidate(candidate, whole, by);
         match &outcome {
             Ok(Outcome::Flipped(published)) if self.unconfirmed.is_some() => {
                 let message = format!("generation {} waits for its confirmation", published.receipt.generation);
@@ -332,6 +331,18 @@ impl Controller {
             let message = format!("generation {generation} was not confirmed but could not be taken back: {refused:?}");
             self.tell("warning", message, json!({ "generation": generation }));
         }
+    }
+
+    /// Takes a candidate over. If it is refused, no rollout has heard of it.
+    fn adopt_candidate(&mut self, candidate: Candidate, whole: Option<Whole>, by: By) -> Result<Outcome, Refused> {
+        let rollouts = self.rollouts.by_service.clone();
+        let wanted = self.with_overlay(candidate, whole);
+        let outcome = self.adopt(wanted, by);
+        if outcome.is_err() {
+            let live = self.live();
+            self.rollouts.go_back(rollouts, &live.generation.table);
+        }
+        outcome
     }
 
     /// The candidate with what operators changed on top of it.

@@ -27,12 +27,17 @@ use crate::routing::{ServiceIdx, VersionIdx};
 /// How often rollouts are looked at when nothing happens.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long the last notices may take when the process ends.
+const NOTICES: Duration = Duration::from_millis(500);
+
 /// Serves events until `Stop`, or until nobody can ask any more.
 pub(crate) async fn run(mut controller: Controller, mut events: mpsc::Receiver<Event>) {
     let mut proofs = JoinSet::new();
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        controller.tell_all_untold();
+        controller.keep_asking();
         let rolling = controller.rollouts.any_runs();
         let tripped = controller.rollouts.tripped.clone();
         let lapse = controller.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.until);
@@ -106,6 +111,7 @@ async fn at(until: Option<tokio::time::Instant>) {
 /// Answers what was asked, then writes the journal to its end.
 async fn stop(controller: Controller, mut proofs: JoinSet<()>) {
     while proofs.join_next().await.is_some() {}
+    controller.outside.desk.close(NOTICES).await;
     let shared = controller.shared.clone();
     let closed = tokio::task::spawn_blocking(move || {
         if let Some(journal) = &shared.journal {

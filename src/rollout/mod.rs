@@ -36,7 +36,7 @@ pub use custom::Bad;
 pub use freeze::is_frozen;
 pub use judge::{Failure, Judge};
 pub use phase::{Breach, Command, Decision, Phase, Waits};
-pub use rules::{STAGES_LONGEST, hold_of};
+pub use rules::{STAGES_LONGEST, hold_of, hold_reason};
 pub use seen::{Around, Meters, Seen};
 pub use state::Rollout;
 pub use watch::{Watch, bad, watches};

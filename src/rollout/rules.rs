@@ -199,7 +199,7 @@ fn lasts(since: Option<Moment>, period: Duration, now: Moment) -> bool {
 }
 
 /// Why nothing is promoted now although nothing is broken.
-fn hold_reason(seen: &Seen) -> Option<&'static str> {
+pub fn hold_reason(seen: &Seen) -> Option<&'static str> {
     match seen.verdict {
         Verdict::RollBack => Some("an end of its errors"),
         Verdict::Hold(HoldReason::Pending) => Some("an end of the doubt: it may fail more often than stable"),

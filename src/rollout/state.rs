@@ -146,7 +146,12 @@ impl Rollout {
         }
     }
 
-    /// After a restart: whoever was asked is asked again.
+    /// The point whose webhooks have been asked and have not answered.
+    pub fn asks_now(&self) -> Option<HookPoint> {
+        self.asked.iter().find(|(_, word)| *word == Word::Asked).map(|(point, _)| *point)
+    }
+
+    /// After a restart, or when it is somebody else now: whoever was asked is asked again.
     pub fn forget_asked(&mut self) {
         self.asked.retain(|(_, word)| *word != Word::Asked);
     }

@@ -34,6 +34,11 @@ pub const FLIP_SECONDS: &str = "switchback_flip_seconds";
 pub const ROLLOUT_STAGE: &str = "switchback_rollout_stage";
 /// Counter. `service`, `decision`, `reason`.
 pub const ROLLOUT_DECISIONS_TOTAL: &str = "switchback_rollout_decisions_total";
+/// Counter. `channel` (its name in `notifications`, or `webhooks` for those told of a rollback), `result`: `sent`,
+/// `failed`, `dropped`.
+pub const NOTICES_TOTAL: &str = "switchback_notices_total";
+/// Counter: answers of webhooks that can refuse. `service`, `point`, `result`: `granted`, `refused`.
+pub const WEBHOOKS_TOTAL: &str = "switchback_webhooks_total";
 /// Counter: requests that failed on a canary and were answered by stable. `service`.
 pub const SHIELDED_TOTAL: &str = "switchback_shielded_total";
 /// Counter. `service`, `reason`: see [`crate::outcome::RetryReason`].

@@ -39,6 +39,7 @@ mod plan_explain;
 mod reload_zd5;
 mod rollout;
 mod rollout_guardrails;
+mod rollout_notices;
 mod rollout_outside;
 mod self_test;
 mod shutdown;

@@ -2,15 +2,12 @@
 //! guardrail that is accepted and ignored is worse than none.
 
 use super::super::found::Found;
-use crate::config::model::{Config, CustomEvent, Rollout, StageTraffic};
+use crate::config::model::{Config, Rollout, StageTraffic};
 
 pub fn pending(config: &Config, found: &mut Found) {
     let mut refuse = |what: String, hint: &str| {
         found.error_nowhere(what).why("this version of switchback does not act on it").hint(hint);
     };
-    if !config.notifications.is_empty() {
-        refuse("`notifications` are not available yet".into(), "follow GET /api/v1/events, or /metrics");
-    }
     for (service, rollout) in
         config.services.iter().filter_map(|(name, service)| Some((name, service.rollout.as_ref()?)))
     {
@@ -22,14 +19,6 @@ pub fn pending(config: &Config, found: &mut Found) {
 
 fn missing(rollout: &Rollout) -> Vec<(&'static str, &'static str)> {
     let mut missing = Vec::new();
-    if !rollout.webhooks.is_empty() {
-        missing.push(("`webhooks` are", "use `approve:` with a gate, and `switchback rollout approve`"));
-    }
-    let stages = rollout.stages.iter().filter_map(|stage| stage.guardrails.as_ref());
-    let custom = std::iter::once(&rollout.guardrails).chain(stages).flat_map(|rules| &rules.custom);
-    if custom.into_iter().any(|(_, rule)| matches!(rule.what, CustomEvent::Prometheus { .. })) {
-        missing.push(("guardrails with `prometheus` are", "let an alert report: POST /api/v1/services/{s}/events"));
-    }
     for stage in &rollout.stages {
         match stage.traffic {
             StageTraffic::Share(_) => {}

@@ -70,6 +70,14 @@ pub fn write_date(ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}{rest}Z")
 }
 
+/// By RFC 3339 with seconds and milliseconds, as other systems want it.
+pub fn rfc3339(ms: u64) -> String {
+    let (year, month, day) = civil(ms / DAY_MS);
+    let of_day = ms % DAY_MS;
+    let (hours, minutes, seconds) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1_000 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{:03}Z", of_day % 1_000)
+}
+
 /// Exactly this many digits.
 fn digits(text: &str, len: usize) -> Option<u32> {
     (text.len() == len && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok()).flatten()

@@ -9,6 +9,7 @@ mod text;
 mod units;
 
 pub use choice::Word;
+pub use date::rfc3339;
 pub use date::{parse_date, parse_minutes, write_date, write_minutes};
 pub use fields::{GrpcCode, Header, HeaderText, MethodName, StatusRange};
 pub use net::{AdminBind, Bind, Endpoint, HttpUrl, is_host_name};

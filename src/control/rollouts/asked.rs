@@ -66,6 +66,7 @@ impl Controller {
             }
         };
         let now = self.rollouts.now();
+        let resumes = command == Command::Resume;
         let Some(running) = self.rollouts.by_service.get_mut(service) else {
             let hint = format!("it begins when `active` changes, or by: switchback rollout start {service} VERSION");
             return Err(conflict(format!("no rollout of service `{service}` runs"), Some(hint)));
@@ -75,6 +76,9 @@ impl Controller {
             .command(&plan, command, &by.author, now)
             .map_err(|why| conflict(format!("service `{service}`: {why}"), None))?;
         if decision == Decision::Stay {
+            if resumes {
+                self.tell_resumed(service, &by.author);
+            }
             self.stand();
             return Ok(self.unchanged(&by, "done"));
         }

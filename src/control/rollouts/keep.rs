@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::tell::{Held, Untold};
 use super::{Rollouts, Running};
 use crate::evidence::Trial;
 use crate::rollout::{Decision, Judge, Rollout, Waits, guardrails_of};
@@ -26,6 +27,9 @@ pub struct Saved {
     pub rollout: Rollout,
     /// The evidence, in a form that only this version of the program has to understand.
     pub judge: serde_json::Value,
+    /// Somebody was told to look, and not yet that it is over.
+    #[serde(default)]
+    pub alarmed: bool,
 }
 
 /// Everything about rollouts that survives a crash.
@@ -45,6 +49,7 @@ impl Rollouts {
         let saved = |running: &Running| Saved {
             rollout: running.rollout.clone(),
             judge: running.trial.judge(|judge| serde_json::to_value(&*judge).expect("numbers and lists")),
+            alarmed: running.alarmed,
         };
         Kept {
             by_service: self.by_service.iter().map(|(service, running)| (service.clone(), saved(running))).collect(),
@@ -64,6 +69,7 @@ impl Rollouts {
         for (service, saved) in kept.by_service {
             let Some(plan) = plan_of(&service) else { continue };
             let mut rollout = saved.rollout;
+            let mut untold = Vec::new();
             let mut judge: Judge = serde_json::from_value(saved.judge).unwrap_or_else(|error| {
                 if rollout.is_running() {
                     notes.push(format!(
@@ -71,6 +77,7 @@ impl Rollouts {
                     ));
                     let now = rollouts.now();
                     rollout.stage = None;
+                    untold.push(Untold::Unread);
                     rollout.apply(&Decision::Pause(Waits::Unknown), now, crate::telemetry::unix_ms());
                 }
                 Judge::new(&plan)
@@ -79,7 +86,9 @@ impl Rollouts {
             judge.follow(&plan, guardrails_of(&plan, rollout.stage));
             rollout.forget_asked();
             let trial = Arc::new(Trial::new(judge, threads, rollouts.tripped.clone()));
-            rollouts.by_service.insert(service, Running { rollout, trial });
+            rollouts
+                .by_service
+                .insert(service, Running { rollout, trial, alarmed: saved.alarmed, held: Held::No, untold });
         }
         (rollouts, notes)
     }

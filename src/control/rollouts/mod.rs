@@ -4,6 +4,8 @@
 //! place.rs  a new configuration: which rollout begins, goes on, or ends
 //! tick.rs   evidence → `rollout::Rollout::decide` → one generation for all that moved
 //! asked.rs  what operators say
+//! outside.rs  webhooks that are asked, Prometheus
+//! tell.rs   notices and alarms
 //! show.rs   for `status`
 //! keep.rs   what the journal keeps
 //! ```
@@ -14,8 +16,10 @@
 
 mod asked;
 mod keep;
+mod outside;
 mod place;
 mod show;
+mod tell;
 mod tick;
 
 use std::collections::BTreeMap;
@@ -26,6 +30,7 @@ use tokio::time::Instant;
 
 pub use asked::cause;
 pub use keep::{Kept, Rejection, Saved};
+pub(crate) use outside::Outside;
 
 use super::controller::Controller;
 use crate::config::model::Rollout as Plan;
@@ -33,15 +38,20 @@ use crate::evidence::{Stamped, Trial};
 use crate::rollout::{Judge, Moment, Rollout, guardrails_of, watches};
 use crate::routing::table::CompiledService;
 use crate::routing::{Bucket, Share, Split, Table, VersionIdx};
+use tell::{Held, Untold};
 
 /// Owner of what a rollout puts on top of the file.
 pub(crate) const AUTHOR: &str = "rollout";
 
 /// One service's rollout: the one that runs, or that ended last.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Running {
     pub rollout: Rollout,
     pub trial: Arc<Trial<Judge>>,
+    /// An alarm is open: somebody was told to look.
+    pub alarmed: bool,
+    pub held: Held,
+    pub untold: Vec<Untold>,
 }
 
 /// All of them, with their clock.

@@ -1,7 +1,9 @@
 //! A new configuration meets the rollouts: which begins, goes on, or ends.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::tell::{Held, Untold};
 use super::{AUTHOR, Rollouts, Running, mark_of, shares_for};
 use crate::config::model::{Intent, Rollout as Plan};
 use crate::control::controller::Settlement;
@@ -52,6 +54,18 @@ impl Rollouts {
                 None => settled.overlay.remove(&*service.name),
             };
             settled.shares[at] = shares;
+        }
+    }
+
+    /// As they were before [`Rollouts::place`]: what was to be placed is not taken over.
+    pub fn go_back(&mut self, before: BTreeMap<String, Running>, table: &Table) {
+        self.by_service = before;
+        for (service, running) in &self.by_service {
+            let plan = table.service_named(service).and_then(|at| table.service(at).service.rollout.as_ref());
+            if let Some(plan) = plan {
+                let rules = guardrails_of(plan, running.rollout.stage);
+                running.trial.judge(|judge| judge.follow(plan, rules));
+            }
         }
     }
 
@@ -163,7 +177,10 @@ impl Rollouts {
 
     pub fn insert(&mut self, service: &str, rollout: Rollout, plan: &Plan, threads: usize) {
         let trial = Arc::new(Trial::new(Judge::new(plan), threads, self.tripped.clone()));
-        self.by_service.insert(service.into(), Running { rollout, trial });
+        let before = self.by_service.get(service).filter(|before| before.alarmed);
+        let before = before.map(|before| before.rollout.canary.clone());
+        let untold = vec![Untold::Begun { before }];
+        self.by_service.insert(service.into(), Running { rollout, trial, alarmed: false, held: Held::No, untold });
     }
 
     /// Somebody else decides now.
@@ -173,6 +190,7 @@ impl Rollouts {
             running.rollout.phase = Phase::Superseded { by: by.into() };
             running.rollout.since = now;
             running.rollout.since_unix = crate::telemetry::unix_ms();
+            running.untold.push(Untold::Overruled);
         }
     }
 }

@@ -12,7 +12,9 @@ impl Controller {
     pub(crate) fn rollout_statuses(&self) -> BTreeMap<String, RolloutStatus> {
         let of = |(service, running): (&String, &Running)| {
             let plan = self.plan_of(service)?;
-            let status = status(running, &plan, self.seen(service).as_ref(), self.rollouts.now());
+            let mut status = status(running, &plan, self.seen(service).as_ref(), self.rollouts.now());
+            let problems = self.outside.problems_of(service, &running.rollout.canary);
+            status.why.extend(problems.map(|(rule, why)| format!("`{rule}` is not known: {why}")));
             Some((service.clone(), status))
         };
         self.rollouts.by_service.iter().filter_map(of).collect()
@@ -30,7 +32,11 @@ fn status(running: &Running, plan: &Plan, seen: Option<&Seen>, now: Moment) -> R
         Phase::Superseded { .. } => ("superseded", None),
     };
     let why = match &rollout.phase {
-        Phase::Staged | Phase::Promoted => Vec::new(),
+        Phase::Staged => {
+            let asks = rollout.asks_now().map(|point| format!("its webhooks ({}) have not answered", point.as_str()));
+            asks.into_iter().collect()
+        }
+        Phase::Promoted => Vec::new(),
         Phase::Waiting { gate } => vec![format!("gate {gate} has not said yes")],
         Phase::Paused(waits) => vec![why_waits(waits)],
         Phase::RolledBack(breach) => vec![why_breach(breach)],

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{AUTHOR, Rejection, mark_of, shares_for};
 use crate::analysis::Arm;
-use crate::config::model::Rollout as Plan;
+use crate::config::model::{HookPoint, Rollout as Plan};
 use crate::control::controller::{By, Controller, Outcome};
 use crate::control::decide::{Decision as Shares, part};
 use crate::control::event::Trigger;
@@ -61,12 +61,14 @@ impl Controller {
     /// Looks at every rollout. Returns the flip, if there was one.
     pub(crate) fn tick(&mut self) -> Option<Box<Published>> {
         self.collect();
+        self.hear();
         let mut steps = Vec::new();
         let now = self.rollouts.now();
         let services: Vec<String> = self.rollouts.by_service.keys().cloned().collect();
         for service in services {
             let Some(seen) = self.seen(&service) else { continue };
             let Some(plan) = self.plan_of(&service) else { continue };
+            self.tell_held(&service, &seen);
             let endpoints = self.endpoints_of_canary(&service);
             let Some(running) = self.rollouts.by_service.get_mut(&service) else { continue };
             running.rollout.endpoints(endpoints.iter().map(|(address, ready)| (address.as_str(), *ready)), now);
@@ -220,15 +222,28 @@ impl Controller {
                 Outcome::Unchanged(_) => None,
             },
         };
+        // What is live is shown before it is told.
+        self.refresh();
         for step in &steps {
             self.announce_step(step, &by.author);
+            if let Decision::Ask(point) = step.decision {
+                self.ask_webhooks(step, point);
+            }
         }
         self.stand();
-        self.refresh();
         published
     }
 
-    fn announce_step(&self, step: &Step, author: &str) {
+    fn ask_webhooks(&mut self, step: &Step, point: HookPoint) {
+        let Some(plan) = self.plan_of(&step.service) else { return };
+        let Some(running) = self.rollouts.by_service.get(&step.service) else { return };
+        let evidence = super::tell::evidence(running, "evidence");
+        let message = step.cause.clone();
+        let call = super::outside::call(&step.service, point, &running.rollout, &plan, message, evidence);
+        self.outside.ask(&call, &running.rollout, &plan, self.rollouts.tripped.clone());
+    }
+
+    fn announce_step(&mut self, step: &Step, author: &str) {
         let decision = match &step.decision {
             Decision::Stay => return,
             Decision::Advance { .. } => "advance",
@@ -272,6 +287,7 @@ impl Controller {
                 "meters": meters, "statuses": statuses,
             }),
         });
+        self.tell_step(step, reason);
     }
 }
 
