@@ -12,7 +12,8 @@ use super::{check, instance, output, render};
 use crate::admin::Refusal;
 use crate::config::load;
 use crate::config::model::{Config, Intent, Service, StageTraffic};
-use crate::config::{list, nearest};
+use crate::config::{list, nearest, write_time};
+use crate::rollout::{STAGES_LONGEST, share_of};
 use crate::simulate::{
     Pace, Recorder, Recording, Scenario, Setup, Shortfall, Story, Summary, Traffic, run as tell, shortfalls,
 };
@@ -218,7 +219,7 @@ fn simulate(args: &Args, name: &str, service: &Service) -> Result<Simulated, Fai
         service: name.into(),
         stable: stable.to_string(),
         canary: canary.clone(),
-        stages: plan.stages.iter().map(|stage| f64::from(crate::rollout::share_of(stage)) / 1e4).collect(),
+        stages: plan.stages.iter().map(|stage| f64::from(share_of(stage)) / 1e4).collect(),
         rps: traffic.rps(),
         recorded: recording.zip(args.from_access_log.clone()).map(|(recording, file)| Recorded {
             file,
@@ -297,14 +298,15 @@ fn recording(file: &Path, service: &str, stable: &str) -> Result<Recording, Fail
 
 fn warnings(short: &[Shortfall], rps: f64) -> Vec<String> {
     let rps = (rps * 1e3).round() / 1e3;
+    let requests = if rps == 1.0 { "request" } else { "requests" };
     let warning = |it: &Shortfall| {
         format!(
-            "stage {} % needs {} canary requests {}, and gets {} in 4 x {} at {rps} requests a second",
+            "stage {} % needs {} canary requests {}, and gets {} in {STAGES_LONGEST} x {} at {rps} {requests} a second",
             f64::from(it.share_bp) / 100.0,
             it.needs,
             it.what.purpose(),
             it.gets,
-            crate::config::write_time(it.within / crate::rollout::STAGES_LONGEST),
+            write_time(it.within / STAGES_LONGEST),
         )
     };
     short.iter().map(warning).collect()

@@ -46,7 +46,7 @@ pub fn simulated(all: &Simulated, colour: bool) -> String {
 fn timeline(outcome: &Outcome, all: &Simulated, colour: bool) -> String {
     let rows = outcome.story.steps.iter().map(|step| {
         vec![
-            cell(if step.at_ms == 0 { "0s".into() } else { span(step.at_ms) }, Tone::Plain),
+            cell(clock(step.at_ms), Tone::Plain),
             cell(format!("{}/{}", step.stage, all.stages.len()), Tone::Plain),
             cell(percent(step.share), Tone::Plain),
             cell(&step.what, tone_of(&step.what)),
@@ -99,7 +99,7 @@ fn comparison(outcomes: &[Outcome], colour: bool) -> String {
         vec![
             cell(scenario, Tone::Plain),
             cell(ends.join(", "), tone),
-            cell(both(summary.took_ms, span), Tone::Plain),
+            cell(both(summary.took_ms, clock), Tone::Plain),
             cell(both(summary.canary_requests, number), Tone::Plain),
             cell(both(summary.seen, number), Tone::Plain),
             cell(both(summary.unshielded, number), Tone::Plain),
@@ -109,6 +109,16 @@ fn comparison(outcomes: &[Outcome], colour: bool) -> String {
     table(&header, rows.collect(), colour)
 }
 
+/// To the second, however late: "2h 0m 21s"; at first to the tenth: "0.4s".
+fn clock(ms: u64) -> String {
+    let (hours, minutes, seconds) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{:.1}s", ms as f64 / 1e3),
+        (0, _) => format!("{minutes}m {seconds}s"),
+        (_, _) => format!("{hours}h {minutes}m {seconds}s"),
+    }
+}
+
 fn share(part: usize, all: usize) -> String {
     let percent = part as f64 * 100.0 / all.max(1) as f64;
     format!("{} %", (percent * 10.0).round() / 10.0)
@@ -116,4 +126,17 @@ fn share(part: usize, all: usize) -> String {
 
 fn percent(share: f64) -> String {
     format!("{} %", (share * 1e4).round() / 1e2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        for (ms, text) in [(0, "0.0s"), (450, "0.5s"), (61_500, "1m 1s"), (7_221_000, "2h 0m 21s")] {
+            assert_eq!(clock(ms), text);
+        }
+        assert_eq!((share(199, 200), share(0, 0), percent(0.333)), ("99.5 %".into(), "0 %".into(), "33.3 %".into()));
+    }
 }
