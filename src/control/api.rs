@@ -130,6 +130,7 @@ pub struct Receipt {
     pub last_old_start_micros: u64,
     /// Exchanges on the versions that lost their place, at the moment of the flip.
     pub in_flight_at_flip: u64,
+    /// Requests that stable has answered in place of the canary that this takes back, since its rollout began.
     pub shielded: u64,
     pub warnings: Vec<String>,
 }

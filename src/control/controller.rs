@@ -486,7 +486,7 @@ impl Controller {
         );
         let data = serde_json::to_value(&receipt).expect("a receipt has string keys and no failing parts");
         self.tell("publish", format!("generation {number}: {}", receipt.cause), data);
-        Published { before, receipt, trigger: by.trigger, written }
+        Published { before, receipt, trigger: by.trigger, written, ended: Vec::new() }
     }
 
     /// History and journal; also for the first generation.

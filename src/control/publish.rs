@@ -14,8 +14,9 @@ use super::event::Trigger;
 use super::live::{Live, RouteCodes, Snapshot};
 use super::overlay::{Weights, weights_of};
 use crate::endpoints::Runtime;
-use crate::evidence::Stamped;
+use crate::evidence::{Stamped, Trial};
 use crate::outcome::CodesRegistry;
+use crate::rollout::Judge;
 use crate::routing::{Generation, Share, Split, Stamp, Table, VersionIdx};
 
 /// How long a receipt waits for the data threads. A thread that is longer at one thing is counted as
@@ -127,6 +128,8 @@ pub(crate) struct Published {
     pub trigger: Trigger,
     /// Resolves when the generation is on disk; `None` without a journal.
     pub written: Option<oneshot::Receiver<()>>,
+    /// The rollouts that it ended by going back.
+    pub ended: Vec<Arc<Trial<Judge>>>,
 }
 
 impl Published {
@@ -149,6 +152,7 @@ impl Published {
                 }
             }
         }
+        self.receipt.shielded = self.ended.iter().map(|trial| trial.replays()).sum();
         self.receipt
     }
 }

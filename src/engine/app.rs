@@ -22,6 +22,7 @@ use super::failure::{classify, explain, is_stale};
 use super::headers::{self, Hop, Persistence, Reply};
 use super::held;
 use super::judged::Sent;
+use super::recall::Recall;
 use super::services::Services;
 use crate::config::model::{Action, HeaderEdits, Rewrite};
 use crate::endpoints::pick::pick;
@@ -53,6 +54,7 @@ pub struct Incoming {
     pub link: Arc<Link>,
     pub client: Arc<headers::Client>,
     pub upgrade: Option<Upgrade>,
+    pub recall: Arc<Recall>,
 }
 
 /// Runs `poll` with `incoming` as the request that begins in it. Also says whether one began.
@@ -121,11 +123,11 @@ impl ProxyHttp for App {
 
     fn connected_to_upstream<'a, 'b, 'c, 'd, 'e, 'f>(
         &'a self,
-        _session: &'b mut Session,
+        session: &'b mut Session,
         reused: bool,
         _peer: &'c HttpPeer,
-        _fd: std::os::unix::io::RawFd,
-        _digest: Option<&'d pingora_core::protocols::Digest>,
+        fd: std::os::unix::io::RawFd,
+        digest: Option<&'d pingora_core::protocols::Digest>,
         ctx: &'e mut Context,
     ) -> Boxed<'f, ()>
     where
@@ -140,6 +142,9 @@ impl ProxyHttp for App {
         }
         if !reused {
             ctx.connected = Some(ctx.started.elapsed());
+        }
+        if let Some(connection) = digest.and_then(|digest| digest.socket_digest.as_ref()) {
+            ctx.waits_for_canary(session, fd, connection);
         }
         at_once::done(Ok(()))
     }
@@ -182,12 +187,20 @@ impl ProxyHttp for App {
         ctx: &mut Context,
         client_reused: bool,
     ) -> Box<Error> {
+        // The connection is closed by now, and what was kept of it must not outlive it.
+        let recalled = ctx.waits_no_more();
         if ctx.shielded && ctx.attempt.is_none() {
             // Stable has not been asked yet.
             error.set_retry(true);
             return error;
         }
         let from_endpoint = *error.esource() == ErrorSource::Upstream;
+        if let Some(why) = recalled {
+            // The connection broke because we broke it.
+            ctx.judge_recall(why);
+            error.set_retry(from_endpoint && ctx.go_to_stable());
+            return error;
+        }
         let untouched = session.response_written().is_none();
         let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
         // RFC 9110 section 9.2.2: once more, on a fresh connection, and only what may run twice.
@@ -328,6 +341,12 @@ impl App {
 
     /// Makes an endpoint's head one to the client, and learns from it what kind of exchange this is.
     fn reply(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        if let Some(why) = ctx.waits_no_more() {
+            // It comes too late, on a connection that is shut down: nothing of it is used.
+            ctx.judge_recall(why);
+            ctx.go_to_stable();
+            return Err(Error::explain(ErrorType::HTTPStatus(504), "recalled").into_up());
+        }
         headers::check_response(response, ctx.upgrade)
             .map_err(|bad| Error::explain(ErrorType::InvalidHTTPHeader, bad.why).into_up())?;
         let status = response.status.as_u16();

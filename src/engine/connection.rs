@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::app::{App, Incoming, with_incoming};
 use super::headers;
+use super::recall::{Called, Recall, Why};
 use super::respond;
 use super::services::Services;
 use crate::net::{Deadline, EngineIo, Fate, Link, Stage, Waits, clock};
@@ -57,9 +58,18 @@ enum End {
 /// Serves a connection to its end.
 pub async fn serve(engine: &Engine, link: &Arc<Link>) {
     let client = Arc::new(headers::Client::new(link.client.ip(), link.local.port()));
+    let recall = Arc::new(Recall::default());
     loop {
         let keep = match next_head(engine, link).await {
-            Next::Head(head) => exchange(engine, link, &client, &head).await,
+            Next::Head(head) => {
+                let incoming = Incoming {
+                    link: link.clone(),
+                    client: client.clone(),
+                    upgrade: head.upgrade,
+                    recall: recall.clone(),
+                };
+                exchange(engine, incoming, &head).await
+            }
             Next::Close => return,
             Next::Refuse { status, why, head_only } => {
                 count_refusal(engine, link, status);
@@ -152,8 +162,8 @@ async fn next_head(engine: &Engine, link: &Arc<Link>) -> Next {
 }
 
 /// Lets the engine handle one request. `true`: the connection may serve another.
-async fn exchange(engine: &Engine, link: &Arc<Link>, client: &Arc<headers::Client>, head: &Head) -> bool {
-    let incoming = Incoming { link: link.clone(), client: client.clone(), upgrade: head.upgrade };
+async fn exchange(engine: &Engine, incoming: Incoming, head: &Head) -> bool {
+    let (link, recall) = (&incoming.link, &incoming.recall);
     link.skip(head.skip);
     link.begin(head.len, BodyTracker::new(head.body), head.expect_continue, waits(link));
     let mut session = ServerSession::new_http1(Box::new(EngineIo(link.clone())));
@@ -162,6 +172,7 @@ async fn exchange(engine: &Engine, link: &Arc<Link>, client: &Arc<headers::Clien
     let mut handled = engine.proxy.process_new_http(session, &engine.never);
     let mut begun = false;
     let mut stopping_since = 0;
+    let mut may_recall = true;
     let end = poll_fn(|cx| {
         link.connection.register(cx.waker());
         let polled = match begun {
@@ -175,12 +186,20 @@ async fn exchange(engine: &Engine, link: &Arc<Link>, client: &Arc<headers::Clien
         if let Poll::Ready(reusable) = polled {
             return Poll::Ready(End::Done(reusable.is_some()));
         }
-        let Ok(deadline) = link.after_poll(cx) else {
-            return Poll::Ready(End::Broken(Fate::ClientGone));
-        };
-        match interrupted(engine, link, deadline, &mut stopping_since) {
-            Some(fate) => Poll::Ready(End::Broken(fate)),
-            None => Poll::Pending,
+        if may_recall && link.connection.is_recalled() {
+            // While there is no connection to the endpoint yet, the next poll asks again.
+            may_recall = recall.call(link, Why::Withdrawn) == Called::NothingWaits;
+        }
+        loop {
+            let Ok(deadline) = link.after_poll(cx) else {
+                return Poll::Ready(End::Broken(Fate::ClientGone));
+            };
+            match interrupted(engine, link, deadline, &mut stopping_since) {
+                // The engine will notice; the deadline is another one now.
+                Some(Fate::Deadline(Deadline::Response)) if recall.call(link, Why::Late) == Called::Back => {}
+                Some(fate) => return Poll::Ready(End::Broken(fate)),
+                None => return Poll::Pending,
+            }
         }
     })
     .await;

@@ -11,6 +11,7 @@ use super::app::Incoming;
 use super::headers;
 use super::held::Held;
 use super::judged::Judged;
+use super::recall::{Recall, Why};
 use super::services::Services;
 use crate::endpoints::EndpointRuntime;
 use crate::net::{Deadline, Fate, Link};
@@ -61,6 +62,9 @@ pub struct Context {
     pub judged: Judged,
     /// The request was the canary's and is answered by stable.
     pub shielded: bool,
+    pub recall: Arc<Recall>,
+    /// The present attempt can be recalled: `recall` knows of it.
+    pub recallable: bool,
     /// The client knows no chunked coding: an answer without length ends with the connection.
     pub ends_with_connection: bool,
     pub kind: Kind,
@@ -89,7 +93,7 @@ pub struct RequestLine {
 
 impl Context {
     pub fn new(services: Arc<Services>, incoming: Incoming, held: Arc<Held>, thread: Thread) -> Context {
-        let Incoming { link, client, upgrade } = incoming;
+        let Incoming { link, client, upgrade, recall } = incoming;
         Context {
             services,
             link,
@@ -107,6 +111,8 @@ impl Context {
             stale_retried: false,
             judged: Judged::Not,
             shielded: false,
+            recall,
+            recallable: false,
             ends_with_connection: false,
             kind: Kind::Http,
             status: 0,
@@ -158,7 +164,16 @@ impl Context {
         self.attempt = Some(attempt);
     }
 
+    /// The answer of the present attempt begins, or will not come. Says why it was recalled, if it was.
+    pub fn waits_no_more(&mut self) -> Option<Why> {
+        match std::mem::take(&mut self.recallable) {
+            true => self.recall.settle(),
+            false => None,
+        }
+    }
+
     pub fn end_attempt(&mut self) {
+        self.waits_no_more();
         if let Some(attempt) = self.attempt.take() {
             attempt.endpoint.end(self.thread);
         }

@@ -9,12 +9,19 @@
 //!
 //! The *shield*: a canary that fails before the client has seen a byte of the answer is not the client's
 //! concern. If the request may run twice, or was never sent, it is asked of stable; the judge sees the failure
-//! all the same. A deadline that passes is not shielded: it ends the whole exchange (see [`super::connection`]).
+//! all the same. A canary that does not answer in time, or that is withdrawn while a request waits for it, has
+//! not failed as far as the engine knows: such a request is *recalled* first (see [`super::recall`]). A canary
+//! that was withdrawn had no chance to answer, so that attempt says nothing about it.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use http::HeaderMap;
+use pingora_core::protocols::SocketDigest;
 use pingora_proxy::Session;
 
 use super::context::Context;
+use super::recall::{Socket, Waiting, Why};
 use crate::analysis::Arm;
 use crate::evidence::Stamped;
 use crate::rollout::{self, Bad, Failure};
@@ -119,6 +126,42 @@ impl Context {
         if !allowed {
             return false;
         }
+        self.go_to_stable()
+    }
+
+    /// An attempt that may be recalled begins, if this is one.
+    pub fn waits_for_canary(&mut self, session: &Session, fd: RawFd, connection: &Arc<SocketDigest>) {
+        if self.upgrade.is_some() || !session.req_header().method.is_safe() {
+            return;
+        }
+        let Some((stamped, Arm::Canary)) = self.trial() else { return };
+        let (Some(budget), Some(destination)) = (stamped.shield, &self.destination) else { return };
+        let Some(attempt) = &self.attempt else { return };
+        if stamped.trial.is_withdrawn() {
+            // It was routed just before, and whoever recalls may have looked already.
+            let client = &self.link.connection;
+            client.recall(client.current());
+        }
+        let socket = Socket::new(fd, connection, attempt.address);
+        self.recall.wait(Waiting { held: self.held.clone(), service: destination.service, budget, socket });
+        self.recallable = true;
+    }
+
+    /// What a recalled attempt says about the canary.
+    pub fn judge_recall(&mut self, why: Why) {
+        match why {
+            Why::Late => {
+                self.attempt_failed();
+                self.judge_failure();
+            }
+            Why::Withdrawn => {}
+        }
+    }
+
+    /// Leaves the canary for stable. Whether that may be was asked before.
+    pub fn go_to_stable(&mut self) -> bool {
+        let Some((stamped, Arm::Canary)) = self.trial() else { return false };
+        let stable = stamped.stable;
         self.end_attempt();
         self.leave_version();
         if let Some(destination) = &mut self.destination {
@@ -127,6 +170,7 @@ impl Context {
         self.shielded = true;
         self.tried.clear();
         self.begin();
+        self.link.asked_again();
         if let Some(service) = self.compiled_service() {
             metrics::counter!(names::SHIELDED_TOTAL, "service" => service.name.to_string()).increment(1);
         }

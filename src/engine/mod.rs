@@ -2,7 +2,8 @@
 //!
 //! In the order of a request: [`connection`] (wait for a head, run the engine, close), [`app`] (which
 //! phase calls what), [`decide`] (where it goes), [`headers`] and [`answer`] (what is sent), [`context`]
-//! (what it carries, and its account at the end).
+//! (what it carries, and its account at the end); for rollouts, `judged` (evidence, the shield) and `recall`
+//! (calling back what a canary keeps waiting).
 
 #[cfg(test)]
 mod agreement;
@@ -18,7 +19,7 @@ mod failure;
 pub mod headers;
 pub mod held;
 mod judged;
-
+mod recall;
 pub mod respond;
 pub mod services;
 pub mod threads;

@@ -29,6 +29,8 @@ use crate::wire::response::{self, Boundary, Farewell, ResponseTracker};
 const SMALL_WRITE: usize = 8 * 1024;
 /// Gathered bytes that make the engine wait for the client.
 const OUTPUT_MAX: usize = 64 * 1024;
+/// Bytes of a request body that the engine keeps for a second attempt.
+const REPEATABLE: u64 = 64 * 1024;
 
 #[derive(Debug)]
 pub struct Link {
@@ -258,6 +260,16 @@ impl Link {
         state.response_wait = None;
         state.answered = true;
         state.last_progress = clock::now_ms();
+    }
+
+    /// Another endpoint is asked the same: the wait for the first byte of the answer begins anew.
+    pub fn asked_again(&self) {
+        self.state().last_request_byte = clock::now_ms();
+    }
+
+    /// Whether the engine can send the request once more: it is here to its end and was kept.
+    pub fn is_repeatable(&self) -> bool {
+        self.request_complete() && self.bytes_received() <= REPEATABLE
     }
 
     pub fn read_failure(&self) -> Option<ReadFailure> {

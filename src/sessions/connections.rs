@@ -74,7 +74,9 @@ pub struct Connection {
     /// The exchange that is to be cut, or 0.
     cut: AtomicU64,
     cut_how: AtomicU8,
-    /// Wakes the connection's task to look at `cut` and at the phase of its thread.
+    /// The exchange that is to be put to another version, or 0.
+    recalled: AtomicU64,
+    /// Wakes the connection's task to look at `cut`, `recalled`, and the phase of its thread.
     wake: AtomicWaker,
     /// When the connection's task wants to be woken for a deadline, on the clock of `began_ms`; 0: never.
     deadline_ms: AtomicU64,
@@ -89,6 +91,7 @@ impl Connection {
             began_ms: AtomicU64::new(0),
             cut: AtomicU64::new(0),
             cut_how: AtomicU8::new(0),
+            recalled: AtomicU64::new(0),
             wake: AtomicWaker::new(),
             deadline_ms: AtomicU64::new(0),
         }
@@ -140,6 +143,19 @@ impl Connection {
             1 => Some(Cut::DrainDeadline),
             _ => Some(Cut::Shutdown),
         }
+    }
+
+    /// Asks that exactly this exchange be put to another version, if it still waits for its answer and may run
+    /// twice. Whether it may is for the connection's own task to say; does nothing if it is over by then.
+    pub fn recall(&self, exchange: Exchange) {
+        self.recalled.store(exchange.0, Ordering::Release);
+        self.wake.wake();
+    }
+
+    /// By the connection's own task: whether the current exchange is to be put to another version.
+    pub fn is_recalled(&self) -> bool {
+        let recalled = self.recalled.load(Ordering::Acquire);
+        recalled >> COUNT_BITS != 0 && recalled == self.current.load(Ordering::Relaxed)
     }
 
     pub fn wake(&self) {
@@ -308,6 +324,27 @@ mod tests {
         assert_eq!(connection.is_cut(), Some(Cut::Shutdown));
         connection.end();
         assert_eq!(connection.is_cut(), None);
+    }
+
+    #[test]
+    fn a_recall_means_one_exchange_that_has_not_become_a_stream() {
+        let connections = Connections::new(1);
+        let listed = connection(&connections, 0);
+        let connection = &listed.connection;
+        connection.recall(connection.current());
+        assert!(!connection.is_recalled(), "nothing runs");
+        connection.begin(7, 0);
+        let seen = connection.current();
+        connection.recall(seen);
+        assert!(connection.is_recalled());
+        assert_eq!(connection.is_cut(), None, "it is not ended");
+        connection.becomes(Kind::Sse);
+        assert!(!connection.is_recalled(), "a stream is left to drain");
+        connection.end();
+        connection.begin(7, 0);
+        assert!(!connection.is_recalled(), "the next one on the same version");
+        connection.recall(seen);
+        assert!(!connection.is_recalled(), "an order that comes late");
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub const ROLLOUT_DECISIONS_TOTAL: &str = "switchback_rollout_decisions_total";
 pub const NOTICES_TOTAL: &str = "switchback_notices_total";
 /// Counter: answers of webhooks that can refuse. `service`, `point`, `result`: `granted`, `refused`.
 pub const WEBHOOKS_TOTAL: &str = "switchback_webhooks_total";
-/// Counter: requests that failed on a canary and were answered by stable. `service`.
+/// Counter: requests that a canary failed, or was withdrawn from, and that stable was asked instead. `service`.
 pub const SHIELDED_TOTAL: &str = "switchback_shielded_total";
 /// Counter. `service`, `reason`: see [`crate::outcome::RetryReason`].
 pub const RETRIES_TOTAL: &str = "switchback_retries_total";

@@ -38,6 +38,17 @@ async fn until_stage(world: &World, stage: u64) {
     until(&format!("stage {stage}"), || async { rollout(world).await["stage"] == stage }).await;
 }
 
+/// The receipt of what has that cause. It is complete, and its generation on disk, some time after that is live.
+pub async fn receipt_of(world: &World, cause: &str) -> Value {
+    let find = async || {
+        let events = world.events().await;
+        let is_it = |data: &Value| data["cause"].as_str().is_some_and(|it| it.starts_with(cause));
+        events.into_iter().find(|event| event["kind"] == "receipt" && is_it(&event["data"]))
+    };
+    until(&format!("`{cause}` has its receipt"), || async { find().await.is_some() }).await;
+    find().await.expect("events stay")["data"].clone()
+}
+
 fn to_v2(text: String) -> String {
     text.replace("active: v1", "active: v2")
 }
@@ -60,10 +71,9 @@ async fn a_canary_that_fails_every_request_goes_back_and_no_client_sees_it() {
     assert!(world.metric("switchback_shielded_total", &[("service", "shop")]).await >= 3.0);
     let status = world.service_status("shop").await;
     assert_eq!((&status["effective"]["v1"], &status["owner"]), (&json!(1), &json!("rollout")), "{status}");
-    let events = world.events().await;
-    let receipt = events.iter().rev().find(|event| event["kind"] == "receipt").expect("a receipt");
-    assert!(receipt["data"]["last_old_start_micros"].as_u64().unwrap() < 1_000_000, "{receipt}");
-    assert!(receipt["data"]["cause"].as_str().unwrap().contains("requests failed"), "{receipt}");
+    let receipt = receipt_of(&world, "rollback").await;
+    assert!(receipt["last_old_start_micros"].as_u64().unwrap() < 1_000_000, "{receipt}");
+    assert!(receipt["cause"].as_str().unwrap().contains("requests failed"), "{receipt}");
 }
 
 #[tokio::test]
@@ -201,9 +211,13 @@ async fn a_rollback_in_the_middle_goes_to_stable_and_the_file_can_take_it_back_t
     world.edit_config(to_v2);
     until_stage(&world, 1).await;
     world.edit_and_wait(|text| text.replace("active: v2", "active: v1")).await;
-    let status = world.service_status("shop").await;
-    assert_eq!((&status["effective"], &status["owner"]), (&json!({ "v1": 1 }), &json!("file")), "{status}");
-    assert_eq!(status["rollout"]["phase"], "superseded");
+    until("the file owns the split again", || async {
+        let status = world.service_status("shop").await;
+        status["owner"] == "file"
+            && status["effective"] == json!({ "v1": 1 })
+            && status["rollout"]["phase"] == "superseded"
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -281,6 +295,7 @@ async fn a_broken_stable_is_never_gone_back_to() {
 async fn i9_a_rollout_survives_kill_9_in_every_stage() {
     let (mut world, _v1, v2) = two(SLOW).await;
     world.edit_config(to_v2);
+    receipt_of(&world, "rollout v2 to 5 %").await;
     for stage in 1..=3_u64 {
         until_stage(&world, stage).await;
         let before = world.service_status("shop").await;
@@ -307,16 +322,15 @@ async fn evidence_survives_kill_9() {
     world.edit_config(to_v2);
     until_stage(&world, 1).await;
     let load = load(&world);
-    load.more(2_000).await;
+    let judged = async || rollout(&world).await["meters"]["canary_requests"].as_u64().unwrap();
+    until("there is evidence", || async { judged().await >= 80 }).await;
+    let before = judged().await;
+    // What status shows is handed to the journal; two looks later it is written.
+    for _ in 0..2 {
+        let shown = judged().await;
+        until("a later look", || async { judged().await > shown }).await;
+    }
     load.stop().await;
-    until("the evidence is kept", || async {
-        let requests = rollout(&world).await["meters"]["canary_requests"].as_u64().unwrap();
-        requests >= 80
-    })
-    .await;
-    let before = rollout(&world).await["meters"]["canary_requests"].as_u64().unwrap();
-    // A new generation is journaled with all that is known.
-    world.reload_with_route(1).await;
     world.kill_9();
     world.restart().await;
     let after = rollout(&world).await["meters"]["canary_requests"].as_u64().unwrap();

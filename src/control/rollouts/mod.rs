@@ -3,6 +3,7 @@
 //! ```text
 //! place.rs  a new configuration: which rollout begins, goes on, or ends
 //! tick.rs   evidence → `rollout::Rollout::decide` → one generation for all that moved
+//! recall.rs what waits for a canary that has gone back
 //! asked.rs  what operators say
 //! outside.rs  webhooks that are asked, Prometheus
 //! tell.rs   notices and alarms
@@ -18,6 +19,7 @@ mod asked;
 mod keep;
 mod outside;
 mod place;
+mod recall;
 mod show;
 mod tell;
 mod tick;

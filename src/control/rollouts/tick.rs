@@ -175,6 +175,7 @@ impl Controller {
         let mut flips: BTreeMap<ServiceIdx, Shares> = BTreeMap::new();
         let mut causes = Vec::new();
         let mut trigger_nanos = None;
+        let mut ended = Vec::new();
         for step in &steps {
             let Some(at) = table.service_named(&step.service) else { continue };
             let service = table.service(at);
@@ -190,6 +191,7 @@ impl Controller {
             if let Decision::RollBack(_) = step.decision {
                 // At once, for the data threads; the generation follows.
                 running.trial.withdraw(step.trigger_nanos.unwrap_or_else(|| self.shared.live.nanos()));
+                ended.push(running.trial.clone());
             }
             running.rollout.apply(&step.decision, now, unix_ms());
             trigger_nanos = trigger_nanos.max(step.trigger_nanos);
@@ -218,13 +220,16 @@ impl Controller {
         let published = match flips.is_empty() {
             true => None,
             false => match self.flip(flips, by.clone()) {
-                Outcome::Flipped(published) => Some(published),
+                Outcome::Flipped(published) => Some(Box::new(Published { ended, ..*published })),
                 Outcome::Unchanged(_) => None,
             },
         };
         // What is live is shown before it is told.
         self.refresh();
         for step in &steps {
+            if let Decision::RollBack(_) = step.decision {
+                self.recall(&step.service);
+            }
             self.announce_step(step, &by.author);
             if let Decision::Ask(point) = step.decision {
                 self.ask_webhooks(step, point);

@@ -23,6 +23,10 @@ pub enum Fault {
     StatusEvery(u64, u16),
     /// Accepts, reads, never answers.
     Hang,
+    /// Answers properly, but only after this time.
+    Late(Duration),
+    /// Answers properly, but only after the next [`Origin::tick`].
+    Held,
     /// Reads the whole request, then closes without a byte.
     CloseUnanswered,
     /// Reads the whole request, then resets the connection.

@@ -142,6 +142,8 @@ async fn exchange(
         return Ok(Next::Keep);
     }
     read_body(reader, received, None).await?;
+    // From here on a tick is not missed.
+    let mut held = shared.ticks.subscribe();
     *shared.executed.lock().unwrap().entry(target.clone()).or_default() += 1;
     let head_only = received.method() == "HEAD";
     let text = format!("{} {} {}\n", shared.name, shared.instance, target);
@@ -155,6 +157,11 @@ async fn exchange(
         Fault::Hang => {
             reader.rest().await;
             return Ok(Next::Close);
+        }
+        Fault::Late(time) => tokio::time::sleep(time).await,
+        Fault::Held => {
+            // An origin that is gone answers nobody.
+            let _ = held.changed().await;
         }
         Fault::CloseUnanswered => return Ok(Next::Close),
         Fault::Reset => return Ok(Next::Reset),

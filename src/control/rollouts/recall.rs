@@ -1,0 +1,25 @@
+//! What waits for a canary that has just been rolled back is asked of stable.
+//!
+//! Only told here, after the generation is live, to the connections that run something on the canary: whether
+//! a request may run twice, and whether the shield's budget allows it, is known to its connection alone (the
+//! engine's `recall`). A request that was routed before and appears on the canary only after this look finds
+//! it withdrawn when it is sent. Streams and answers that have begun are the drain's.
+
+use crate::control::controller::Controller;
+
+impl Controller {
+    /// Recalls the plain requests on the canary of `service`.
+    pub(super) fn recall(&self, service: &str) {
+        let live = self.live();
+        let table = &live.generation.table;
+        let Some(at) = table.service_named(service) else { return };
+        let Some(running) = self.rollouts.by_service.get(service) else { return };
+        let Some(canary) = table.service(at).version_named(&running.rollout.canary) else { return };
+        let slot = live.runtime.service(at).version(canary).core.slot;
+        for waiting in self.shared.connections.running_on(slot) {
+            if !waiting.exchange.kind().is_stream() {
+                waiting.connection.recall(waiting.exchange);
+            }
+        }
+    }
+}
