@@ -64,6 +64,33 @@ pub struct ErrorJudge {
     share: f64,
     canary: Counts,
     stable: Counts,
+    /// While clients of the canary are not drawn by lot: both tests over these clients alone.
+    #[serde(default)]
+    paired: Option<Paired>,
+}
+
+/// The tests while nobody knows which share of the requests is the canary's: each of its answers is compared with the
+/// next one of stable (McNemar's test, one step at a time). Of pairs in which one failed, an incident of both hits
+/// either side as often as the other, however many requests each of them gets and whenever they come. A canary whose
+/// odds of failing are at most `rho` times stable's is the one that failed in `rho / (1 + rho)` of them at most.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Paired {
+    absolute: EProc,
+    relative: EProc,
+    /// The canary's answer that waits for one of stable: whether it failed.
+    waits: Option<bool>,
+}
+
+impl Paired {
+    fn canary(&mut self, failed: bool) {
+        self.waits.get_or_insert(failed);
+    }
+
+    fn stable(&mut self, failed: bool, rho: f64) {
+        if let Some(canary_failed) = self.waits.take().filter(|canary_failed| *canary_failed != failed) {
+            self.relative.update(canary_failed, theta0(0.5, rho));
+        }
+    }
 }
 
 /// The limit while there is no stable traffic to compare with: `slo` if stable kept well inside it, else what
@@ -88,6 +115,7 @@ impl ErrorJudge {
             share: 0.0,
             canary: Counts::default(),
             stable: Counts::default(),
+            paired: None,
         }
     }
 
@@ -97,6 +125,10 @@ impl ErrorJudge {
             self.limits = limits;
             self.bake_limit = self.bake_limit_now();
         }
+    }
+
+    pub fn limits(&self) -> ErrorLimits {
+        self.limits
     }
 
     fn bake_limit_now(&self) -> f64 {
@@ -112,12 +144,36 @@ impl ErrorJudge {
         self.share = share;
     }
 
+    /// Whether the canary's clients are chosen by who they are from now on, not by lot. Its answers must then be told
+    /// one by one, in their order among stable's. What speaks against it there is kept apart: these clients are not
+    /// like all others, so it says nothing in a later comparison by lot.
+    pub fn set_paired(&mut self, paired: bool) {
+        match (paired, &self.paired) {
+            (true, None) => {
+                let new = || EProc::new(Grid::Against);
+                self.paired = Some(Paired { absolute: new(), relative: new(), waits: None });
+            }
+            (true, Some(_)) => {}
+            (false, _) => self.paired = None,
+        }
+    }
+
     /// Requests that did not fail.
     pub fn succeeded(&mut self, arm: Arm, requests: u64) {
         match arm {
-            Arm::Stable => self.stable.total += requests,
+            Arm::Stable => {
+                self.stable.total += requests;
+                if let Some(paired) = self.paired.as_mut().filter(|_| requests > 0) {
+                    paired.stable(false, self.limits.rho);
+                }
+            }
             Arm::Canary => {
                 self.canary.total += requests;
+                if let Some(paired) = self.paired.as_mut().filter(|_| requests > 0) {
+                    paired.absolute.zeros(requests, self.limits.slo);
+                    paired.canary(false);
+                    return;
+                }
                 let limit = self.bake_limit;
                 match self.baking() {
                     Some(bake) => bake.zeros(requests, limit),
@@ -129,8 +185,8 @@ impl ErrorJudge {
 
     /// One failure, judged with the share `pi` that the canary had when the request was routed.
     pub fn failed(&mut self, arm: Arm, pi: f64) {
-        let is_baking = self.count_failure(arm);
-        if !is_baking && pi > 0.0 && pi < 1.0 {
+        let is_judged = self.count_failure(arm);
+        if !is_judged && pi > 0.0 && pi < 1.0 {
             self.relative.update(arm == Arm::Canary, theta0(pi, self.limits.rho));
         }
     }
@@ -138,9 +194,9 @@ impl ErrorJudge {
     /// The first failure of a sticky client, while these many clients of each arm have not failed yet: clients are
     /// compared, not requests, so that one broken client is one failure.
     pub fn failed_bucket(&mut self, arm: Arm, canary_left: u64, stable_left: u64) {
-        let is_baking = self.count_failure(arm);
+        let is_judged = self.count_failure(arm);
         let canary = canary_left as f64 * self.limits.rho;
-        if !is_baking && canary_left > 0 && stable_left > 0 {
+        if !is_judged && canary_left > 0 && stable_left > 0 {
             self.relative.update(arm == Arm::Canary, canary / (canary + stable_left as f64));
         }
     }
@@ -150,7 +206,7 @@ impl ErrorJudge {
         self.count_failure(arm);
     }
 
-    /// Whether the canary has everything.
+    /// Whether it is judged already: the canary has everything, or its clients are not drawn by lot.
     fn count_failure(&mut self, arm: Arm) -> bool {
         let counts = match arm {
             Arm::Stable => &mut self.stable,
@@ -158,6 +214,16 @@ impl ErrorJudge {
         };
         counts.total += 1;
         counts.failed += 1;
+        if let Some(paired) = &mut self.paired {
+            match arm {
+                Arm::Canary => {
+                    paired.absolute.update(true, self.limits.slo);
+                    paired.canary(true);
+                }
+                Arm::Stable => paired.stable(true, self.limits.rho),
+            }
+            return true;
+        }
         let limit = self.bake_limit;
         match (arm, self.baking()) {
             (Arm::Canary, Some(bake)) => bake.update(true, limit),
@@ -176,7 +242,7 @@ impl ErrorJudge {
         if let Some(bake) = self.bake.as_ref().filter(|_| self.share >= 1.0) {
             return if bake.value() >= rollback_at { Verdict::RollBack } else { Verdict::Continue };
         }
-        let (absolute, relative) = (self.absolute.value(), self.relative.value());
+        let (absolute, relative) = self.both();
         let lesser = absolute.min(relative);
         if lesser >= rollback_at {
             Verdict::RollBack
@@ -195,14 +261,25 @@ impl ErrorJudge {
     pub fn against(&self) -> f64 {
         match self.bake.as_ref().filter(|_| self.share >= 1.0) {
             Some(bake) => bake.value(),
-            None => self.absolute.value().min(self.relative.value()),
+            None => {
+                let (absolute, relative) = self.both();
+                absolute.min(relative)
+            }
+        }
+    }
+
+    fn both(&self) -> (f64, f64) {
+        match &self.paired {
+            Some(paired) => (paired.absolute.value(), paired.relative.value()),
+            None => (self.absolute.value(), self.relative.value()),
         }
     }
 
     pub fn meters(&self) -> ErrorMeters {
+        let (e_abs, e_rel) = self.both();
         ErrorMeters {
-            e_abs: self.absolute.value(),
-            e_rel: self.relative.value(),
+            e_abs,
+            e_rel,
             e_bake: self.bake.as_ref().filter(|_| self.share >= 1.0).map(EProc::value),
             bake_limit: self.bake_limit,
             canary: self.canary,
@@ -237,6 +314,76 @@ mod tests {
             }
             assert_eq!(judge.verdict(), wanted, "stable fails: {stable_fails}");
         }
+    }
+
+    /// A match stage with so many answers of stable for each of the canary, which may come in bursts; both fail at
+    /// these rates, by a fixed sequence of random numbers. What is said at the end, and after how many requests of
+    /// the canary it was to be rolled back.
+    fn matched(canary: f64, stable: f64, per_request: usize, burst: usize, seed: u64) -> (Verdict, Option<u32>) {
+        let mut judge = ErrorJudge::new(ErrorLimits::default());
+        judge.set_paired(true);
+        let mut state = seed;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 11) as f64 / (1_u64 << 53) as f64
+        };
+        let mut tell = |judge: &mut ErrorJudge, arm, rate| match random() < rate {
+            true => judge.failed(arm, 0.0),
+            false => judge.succeeded(arm, 1),
+        };
+        let mut requests = 0;
+        for _ in 0..4_000 / burst {
+            (0..burst).for_each(|_| tell(&mut judge, Arm::Canary, canary));
+            (0..burst * per_request).for_each(|_| tell(&mut judge, Arm::Stable, stable));
+            requests += burst as u32;
+            if judge.verdict() == Verdict::RollBack {
+                return (Verdict::RollBack, Some(requests));
+            }
+        }
+        (judge.verdict(), None)
+    }
+
+    #[test]
+    fn matched_clients_are_compared_without_knowing_their_share() {
+        for (per_request, burst) in [(1, 1), (20, 1), (3, 50)] {
+            for seed in 1..=40 {
+                let rolled_back = |canary, stable| matched(canary, stable, per_request, burst, seed).1;
+                for rate in [1.0, 0.5, 0.05, 0.0005] {
+                    assert_eq!(
+                        rolled_back(rate, rate),
+                        None,
+                        "an incident of both: {rate} {per_request} {burst} {seed}"
+                    );
+                }
+                let after = rolled_back(1.0, 0.0005).expect("it fails every request");
+                assert!(after as usize <= 14 * burst, "{after} {per_request} {burst} {seed}");
+                if burst == 1 {
+                    assert!(rolled_back(0.05, 0.0005).is_some_and(|after| after < 1_500), "{per_request} {seed}");
+                }
+            }
+        }
+        assert_eq!(matched(1.0, 1.0, 5, 1, 9).0, Verdict::Hold(HoldReason::Absolute));
+    }
+
+    #[test]
+    fn without_answers_of_stable_nothing_is_rolled_back() {
+        assert_eq!(matched(1.0, 0.0, 0, 1, 7), (Verdict::Hold(HoldReason::Absolute), None));
+    }
+
+    #[test]
+    fn what_matched_clients_met_is_not_held_against_those_drawn_by_lot() {
+        let mut judge = ErrorJudge::new(ErrorLimits::default());
+        judge.set_paired(true);
+        for _ in 0..100 {
+            judge.failed(Arm::Canary, 0.0);
+            judge.succeeded(Arm::Stable, 3);
+        }
+        assert_eq!(judge.verdict(), Verdict::RollBack);
+        // An operator insists.
+        judge.set_paired(false);
+        judge.set_share(0.05);
+        assert_eq!(judge.verdict(), Verdict::Continue);
+        assert_eq!(judge.meters().canary, Counts { total: 100, failed: 100 }, "but it is counted");
     }
 
     #[test]

@@ -84,17 +84,10 @@ pub fn hash(sources: &[Source]) -> String {
 /// Parses, merges, checks. All problems at once. Relative paths in the file are taken relative to the
 /// directory of the file that names them. `${NAME}` is looked up in the environment of the process.
 pub fn parse(sources: Vec<Source>) -> Result<Loaded, Problems> {
-    let loaded = parse_with(sources, &|name| std::env::var(name).ok())?;
-    let mut found = Found::default();
-    super::check::pending(&loaded.config, &mut found);
-    match found.has_errors() {
-        false => Ok(loaded),
-        true => Err(found.into_problems(&loaded.sources)),
-    }
+    parse_with(sources, &|name| std::env::var(name).ok())
 }
 
-/// [`parse`] with other variables than those of the process, and without asking whether what is configured is
-/// available yet.
+/// [`parse`] with other variables than those of the process.
 pub fn parse_with(sources: Vec<Source>, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
     let mut found = Found::default();
     let config = config(&sources, lookup, &mut found);

@@ -237,6 +237,9 @@ pub struct RolloutStatus {
     pub stage: usize,
     /// The canary's share of each stage, 0 to 1.
     pub stages: Vec<f64>,
+    /// Each stage in a word or two: `5 %`, `match`, `mirror 10 %`.
+    #[serde(default)]
+    pub labels: Vec<String>,
     /// Milliseconds since the Unix epoch: of this stage, or of the end.
     pub since: u64,
     /// Why it is paused, waits, was rolled back or holds, for people.
@@ -270,12 +273,18 @@ pub struct RolloutMeters {
     pub stable_p50_ms: Option<f64>,
     pub stable_p95_ms: Option<f64>,
     pub restarts: u64,
+    /// Copies of requests that mirror stages sent, and those of them that failed. No client saw an answer.
+    #[serde(default)]
+    pub copies: u64,
+    #[serde(default)]
+    pub copies_failed: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VersionStatus {
     pub name: String,
-    /// `live`, `draining`, `off` or `rejected`.
+    /// `live`, `draining`, `off` or `rejected`; `matched`, `mirrored`: gets what a stage of the rollout gives it beside
+    /// the split.
     pub state: String,
     pub weight: u32,
     /// Shares between 0 and 1 since the present split went live.

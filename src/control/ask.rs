@@ -32,6 +32,7 @@ pub(crate) struct Asked {
     pub route: Option<RouteIdx>,
     pub service: Option<ServiceIdx>,
     pub client: Client,
+    pub headers: HeaderMap,
     /// One line for people per step.
     pub steps: Vec<String>,
 }
@@ -109,6 +110,7 @@ pub(crate) fn ask(table: &Table, question: &Question) -> Result<Asked, String> {
         };
         asked.steps = steps;
     }
+    asked.headers = headers;
     Ok(asked)
 }
 

@@ -6,8 +6,9 @@ use super::live::Snapshot;
 use super::overlay::weights_text;
 use super::{history, status};
 use crate::config::model::{Action, PathMatch};
+use crate::evidence::Beside;
 use crate::routing::table::CompiledRoute;
-use crate::routing::{Choice, Ready, Reason, ServiceIdx, Thread, VersionIdx, choose, choose_anyway};
+use crate::routing::{Choice, Client, Met, Ready, Reason, ServiceIdx, Thread, VersionIdx, choose, choose_anyway};
 
 pub(crate) fn explain(live: &Snapshot, question: &Question) -> Result<Explanation, String> {
     let table = &live.generation.table;
@@ -74,6 +75,7 @@ fn choose_version(live: &Snapshot, at: ServiceIdx, asked: &ask::Asked, explanati
         explanation.steps.push(format!("the drain of `{}` is over: its clients move on", service.version_name(pinned)));
         client.pinned = None;
     }
+    match_stage(live, at, asked, &mut client, &mut explanation.steps);
     let ready = |version: VersionIdx| match runtime.version(version).has_ready() {
         true => Ready::Yes,
         false => Ready::No,
@@ -89,6 +91,7 @@ fn choose_version(live: &Snapshot, at: ServiceIdx, asked: &ask::Asked, explanati
     explanation.steps.push(match reason {
         Reason::Force => format!("version `{name}`: forced by the request"),
         Reason::DrainPin => format!("version `{name}`: it is draining and the client was on it"),
+        Reason::Match => format!("version `{name}`: the stage of its rollout matches the request"),
         Reason::Sticky => format!("version `{name}`: the client's bucket belongs to it"),
         Reason::Weight => format!("version `{name}`, for example: the next request may get another by weight"),
         Reason::FallbackUnhealthy => format!("version `{name}`: the one that was due has no ready endpoint"),
@@ -101,6 +104,35 @@ fn choose_version(live: &Snapshot, at: ServiceIdx, asked: &ask::Asked, explanati
     let candidates = explanation.endpoints.len();
     let ready = runtime.version(version).endpoints.iter().filter(|endpoint| endpoint.is_ready()).count();
     explanation.steps.push(format!("{ready} of its {candidates} endpoints can take it"));
+}
+
+/// What a rollout does beside the split.
+fn match_stage(live: &Snapshot, at: ServiceIdx, asked: &ask::Asked, client: &mut Client, steps: &mut Vec<String>) {
+    let Some(stamped) = live.trial(at) else { return };
+    let canary = live.generation.table.service(at).version_name(stamped.canary);
+    match &stamped.beside {
+        Beside::Nothing => {}
+        Beside::Mirror(bp) => {
+            let percent = f64::from(*bp) / 100.0;
+            steps.push(format!(
+                "the rollout of `{canary}` is in a mirror stage: it gets copies of {percent} % of the requests"
+            ));
+        }
+        Beside::Match(matched) => match matched.met(&asked.headers) {
+            Some(met) => {
+                let what = match met {
+                    Met::Header(name) => format!("header `{name}`"),
+                    Met::Cookie(name) => format!("cookie `{name}`"),
+                    Met::User(name) => format!("the user that `{name}` names"),
+                };
+                steps.push(format!("the rollout of `{canary}` is in a match stage, and {what} matches"));
+                client.matched = Some(stamped.canary);
+            }
+            None => {
+                steps.push(format!("the rollout of `{canary}` is in a match stage that does not match the request"))
+            }
+        },
+    }
 }
 
 /// What the endpoint would be asked.

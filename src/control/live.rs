@@ -42,6 +42,11 @@ impl Snapshot {
         self.trials.get(usize::from(service.0))?.as_ref()
     }
 
+    /// The canary that has clients of its own beside the split.
+    pub fn matched(&self, service: ServiceIdx) -> Option<VersionIdx> {
+        self.trial(service)?.has_matched()
+    }
+
     /// Called once per request, when it takes this snapshot.
     pub fn note_start(&self, thread: Thread, nanos_since_epoch: u64) {
         self.last_start[thread.0 as usize].store(nanos_since_epoch, Ordering::Release);

@@ -291,10 +291,17 @@ impl Controller {
         for (at, decision) in decisions {
             let service = table.service(at);
             warnings.extend(decision.warnings);
-            if before.split(at).shares() == decision.shares {
+            // Whoever decides on a split takes it from a rollout that gives the canary something beside it.
+            let overruled = self.rollouts.overrule(service, &by.author);
+            let same_shares = before.split(at).shares() == decision.shares;
+            if same_shares && !overruled && self.rollouts.fares_the_same(&live, at) {
                 continue;
             }
             changed = true;
+            if same_shares && !overruled {
+                // The split stays; who gets something beside it does not.
+                continue;
+            }
             if by.cause.starts_with("switch") || by.cause.starts_with("weights") {
                 warnings.extend(without_routes(&table, service));
             }

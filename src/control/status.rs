@@ -11,6 +11,7 @@ use super::overlay::{intended, weights_of};
 use super::shared::{Shared, View};
 use crate::config::model::{EndpointAddress, Sticky};
 use crate::endpoints::{EndpointRuntime, VersionRuntime};
+use crate::evidence::{Beside, Stamped};
 use crate::outcome::ErrorClass;
 use crate::routing::{ServiceIdx, Share, VersionIdx};
 use crate::sessions::Kind;
@@ -84,6 +85,11 @@ fn service(live: &Snapshot, view: &View, at: ServiceIdx) -> ServiceStatus {
         let sum: u64 = counts.iter().sum();
         if sum == 0 { 0.0 } else { counts[version] as f64 / sum as f64 }
     };
+    let (beside, gets) = match live.trial(at) {
+        Some(Stamped { beside: Beside::Match(_), canary, .. }) => (Some(*canary), "matched"),
+        Some(Stamped { beside: Beside::Mirror(_), canary, .. }) => (Some(*canary), "mirrored"),
+        Some(Stamped { beside: Beside::Nothing, .. }) | None => (None, ""),
+    };
     let versions = (0..compiled.versions.len()).map(|version| {
         let idx = VersionIdx(version as u16);
         let runtime = runtime.version(idx);
@@ -92,6 +98,7 @@ fn service(live: &Snapshot, view: &View, at: ServiceIdx) -> ServiceStatus {
             state: match shares[version] {
                 Share::Weight(_) => "live",
                 Share::Draining => "draining",
+                Share::Off if beside == Some(idx) => gets,
                 Share::Off => "off",
             }
             .into(),

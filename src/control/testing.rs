@@ -48,5 +48,5 @@ pub fn service(name: &str, versions: &[&str], split: &str) -> CompiledService {
         drain: Drain { requests: secs(30), streams: secs(600), sessions: secs(600), reconnect_spread: secs(30) },
         hold: Hold { max_wait: secs(5), max_requests: 1024 },
     };
-    CompiledService { name: name.into(), service, versions: names, salt: 1 }
+    CompiledService { name: name.into(), service, versions: names, salt: 1, matched: Box::default() }
 }

@@ -71,7 +71,7 @@ pub(crate) fn compiled(name: &str, versions: &[(&str, &[u16])], checked: bool) -
         hold: Hold { max_wait: secs(5), max_requests: 1024 },
     };
     let versions = service.versions.keys().cloned().collect();
-    CompiledService { name: name.into(), service, versions, salt: 0 }
+    CompiledService { name: name.into(), service, versions, salt: 0, matched: Box::default() }
 }
 
 /// The generation that follows `before`: one route `to-NAME` per service, everything to the first

@@ -15,21 +15,23 @@ pub struct Warmth {
 }
 
 impl Warmth {
-    /// One more answer. Says whether the endpoint was warm before it: so many answers, and so long after the first.
-    pub fn answered(&self, now_ms: u64, period: Duration) -> bool {
-        if period.is_zero() {
-            return true;
-        }
+    /// So many answers, and so long after the first.
+    pub fn is_warm(&self, now_ms: u64, period: Duration) -> bool {
         let first = self.first_ms.load(Ordering::Relaxed);
         let is_used = self.answers.load(Ordering::Relaxed) >= REQUESTS;
-        if is_used && first != 0 && now_ms.saturating_sub(first) >= period.as_millis() as u64 {
+        period.is_zero() || (is_used && first != 0 && now_ms.saturating_sub(first) >= period.as_millis() as u64)
+    }
+
+    /// One more answer. Says whether the endpoint was warm before it.
+    pub fn answered(&self, now_ms: u64, period: Duration) -> bool {
+        if self.is_warm(now_ms, period) {
             return true;
         }
-        if first == 0 {
+        if self.first_ms.load(Ordering::Relaxed) == 0 {
             // Whoever loses was as early.
             let _ = self.first_ms.compare_exchange(0, now_ms.max(1), Ordering::Relaxed, Ordering::Relaxed);
         }
-        if !is_used {
+        if self.answers.load(Ordering::Relaxed) < REQUESTS {
             self.answers.fetch_add(1, Ordering::Relaxed);
         }
         false

@@ -161,7 +161,11 @@ impl ProxyHttp for App {
         'c: 'e,
         'd: 'e,
     {
-        at_once::done(forward(session, request, ctx))
+        let forwarded = forward(session, request, ctx);
+        if forwarded.is_ok() {
+            ctx.mirror(session.req_header(), request);
+        }
+        at_once::done(forwarded)
     }
 
     fn response_filter<'a, 'b, 'c, 'd, 'e>(

@@ -62,6 +62,8 @@ pub struct Context {
     pub judged: Judged,
     /// The request was the canary's and is answered by stable.
     pub shielded: bool,
+    /// Whether it is to be copied for the canary was decided.
+    pub mirrored: bool,
     pub recall: Arc<Recall>,
     /// The present attempt can be recalled: `recall` knows of it.
     pub recallable: bool,
@@ -111,6 +113,7 @@ impl Context {
             stale_retried: false,
             judged: Judged::Not,
             shielded: false,
+            mirrored: false,
             recall,
             recallable: false,
             ends_with_connection: false,
@@ -162,6 +165,7 @@ impl Context {
         self.attempts += 1;
         self.judged = Judged::Not;
         self.attempt = Some(attempt);
+        self.time_attempt();
     }
 
     /// The answer of the present attempt begins, or will not come. Says why it was recalled, if it was.

@@ -74,17 +74,20 @@ pub struct Known {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoSuchVersion;
 
+/// `matched`: the canary, if a stage of its rollout sends this client there.
 pub fn known(
     service: &CompiledService,
     runtime: &ServiceRuntime,
     split: &Split,
     ask: &Ask<'_>,
+    matched: Option<VersionIdx>,
 ) -> Result<Known, NoSuchVersion> {
     let force = match &service.service.force {
         Some(force) => forced(force, service, ask.headers)?,
         None => None,
     };
-    let mut known = Known { client: Client { force, key: None, pinned: None }, cookie: None, has_cookie: false };
+    let mut known =
+        Known { client: Client { force, key: None, pinned: None, matched }, cookie: None, has_cookie: false };
     match &service.service.sticky {
         None => {}
         Some(Sticky::ClientIp) => {
@@ -212,7 +215,12 @@ pub fn tally(split: &Split, thread: Thread, choice: &Choice) {
     let bucket: Option<Bucket> = choice.bucket;
     match choice.reason {
         Reason::Force => {}
-        Reason::DrainPin | Reason::Sticky | Reason::Weight | Reason::FallbackUnhealthy | Reason::Panic => {
+        Reason::DrainPin
+        | Reason::Match
+        | Reason::Sticky
+        | Reason::Weight
+        | Reason::FallbackUnhealthy
+        | Reason::Panic => {
             split.tally(thread, choice.version, bucket);
         }
     }

@@ -108,10 +108,12 @@ impl App {
             }
         }
         let split = snapshot.generation.split(service);
-        let known = decide::known(compiled, runtime, split, &ask)
+        let trial = snapshot.trial(service);
+        let matched = trial.and_then(|trial| trial.matched(ask.headers));
+        let known = decide::known(compiled, runtime, split, &ask, matched)
             .map_err(|_| Answer::error(400, "the forced version does not exist"))?;
         let anyway = || decide::version_anyway(compiled, runtime, split, &known, self.thread);
-        let withdrawn = snapshot.trial(service).filter(|it| it.trial.is_withdrawn()).map(|it| it.canary);
+        let withdrawn = trial.filter(|it| it.trial.is_withdrawn()).map(|it| it.canary);
         let is_held = runtime.core.held.load(Ordering::Acquire);
         let chosen = match is_held {
             true => None,

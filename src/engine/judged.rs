@@ -2,7 +2,8 @@
 //! client.
 //!
 //! Each *attempt* is judged, so a retry never hides a failure. Counted are only requests whose version was drawn
-//! by lot: who forced a version, was pinned by a drain, or came to a version because another was not ready
+//! by lot, and those that a match stage sends to the canary, which are compared in a way that needs no lot
+//! (`analysis::ErrorJudge::set_paired`): who forced a version, was pinned by a drain, or came to a version because another was not ready
 //! says nothing about the two arms. Failed is: no connection, a broken one, no answer in time, a 5xx. A 4xx, a
 //! client that left, and what this proxy refused by itself are not; nor is a stale pooled connection that was
 //! made up for by a second chance.
@@ -24,6 +25,7 @@ use super::context::Context;
 use super::recall::{Socket, Waiting, Why};
 use crate::analysis::Arm;
 use crate::evidence::Stamped;
+use crate::net::clock;
 use crate::rollout::{self, Bad, Failure};
 use crate::routing::Reason;
 use crate::telemetry::names;
@@ -48,13 +50,13 @@ pub enum Sent {
 
 impl Context {
     /// The rollout that this request is evidence for, and for which arm.
-    fn trial(&self) -> Option<(&Stamped, Arm)> {
+    pub(super) fn trial(&self) -> Option<(&Stamped, Arm)> {
         let destination = self.destination.as_ref().filter(|_| !self.shielded)?;
-        let by_lot = match destination.choice.reason {
-            Reason::Sticky | Reason::Weight => true,
+        let counts = match destination.choice.reason {
+            Reason::Match | Reason::Sticky | Reason::Weight => true,
             Reason::Force | Reason::DrainPin | Reason::FallbackUnhealthy | Reason::Panic => false,
         };
-        let stamped = self.held.snapshot.trial(destination.service).filter(|_| by_lot)?;
+        let stamped = self.held.snapshot.trial(destination.service).filter(|_| counts)?;
         let version = destination.choice.version;
         if version == stamped.canary {
             Some((stamped, Arm::Canary))
@@ -99,13 +101,27 @@ impl Context {
             return;
         }
         let (Some((stamped, arm)), Some(attempt)) = (self.trial(), &self.attempt) else { return };
-        let is_warm = match arm {
-            Arm::Canary => attempt.endpoint.warmth.answered(crate::net::clock::now_ms(), stamped.warm_up),
-            Arm::Stable => true,
-        };
+        if arm == Arm::Canary {
+            attempt.endpoint.warmth.answered(clock::now_ms(), stamped.warm_up);
+        }
         // How long a stream stayed says nothing about how fast the version is.
-        let took = (is_warm && !self.kind.is_stream()).then_some(took);
-        stamped.trial.answered(self.thread, arm, took);
+        let connection = &self.link.connection;
+        let counts = !self.kind.is_stream() && connection.may_count(connection.current());
+        let took = counts.then_some(took);
+        let is_matched = self.destination.as_ref().is_some_and(|to| to.choice.reason == Reason::Match);
+        match is_matched {
+            true => stamped.trial.answered_in_order(self.thread, took, self.services.live.nanos()),
+            false => stamped.trial.answered(self.thread, arm, took),
+        }
+    }
+
+    /// The first attempt begins: its time is evidence, also while it waits, unless its endpoint is a fresh one.
+    pub fn time_attempt(&self) {
+        let (Some((stamped, arm)), Some(attempt)) = (self.trial(), &self.attempt) else { return };
+        let is_warm = arm == Arm::Stable || attempt.endpoint.warmth.is_warm(clock::now_ms(), stamped.warm_up);
+        if is_warm && self.attempts == 1 {
+            self.link.connection.time_it();
+        }
     }
 
     /// Sends the request to stable after all, if that may be done. Called after the failure was judged.

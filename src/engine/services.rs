@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::mirror::Mirror;
 use crate::control::Live;
 use crate::endpoints::Passive;
 use crate::net::StageFlag;
@@ -14,5 +15,6 @@ pub struct Services {
     pub connections: Arc<Connections>,
     pub passive: Passive,
     pub access_log: AccessLog,
+    pub mirror: Mirror,
     pub stage: Arc<StageFlag>,
 }

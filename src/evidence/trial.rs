@@ -1,7 +1,7 @@
 //! The counters of one rollout, per data thread, and its judge.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +10,14 @@ use tokio::sync::Notify;
 
 use crate::analysis::{Arm, MAX_BUCKET, MIN_BUCKET, bucket_of};
 use crate::rollout::{Failure, Judge, replays_allowed};
-use crate::routing::Thread;
+use crate::routing::{Thread, is_first};
 
 /// Failures that are left to whoever judges; beyond that a thread waits until it can judge them itself.
 const WAITING_MAX: usize = 4_096;
 const BUCKETS: usize = (MAX_BUCKET - MIN_BUCKET + 1) as usize;
 const NEVER: u64 = u64::MAX;
+/// All requests, in hundredths of a percent.
+const WHOLE: u64 = 10_000;
 
 /// What judges; a type of its own in tests.
 pub trait Judging {
@@ -38,6 +40,17 @@ impl Judging for Judge {
 struct Line {
     answered: [AtomicU64; 2],
     latencies: [Box<[AtomicU32]>; 2],
+    /// Requests that a mirror stage could copy.
+    copyable: AtomicU64,
+}
+
+impl Line {
+    fn took(&self, arm: Arm, took: Option<Duration>) {
+        if let Some(took) = took {
+            let bucket = bucket_of(took.as_secs_f64() * 1e3) - MIN_BUCKET;
+            self.latencies[at(arm)][bucket as usize].fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 struct Bench<J> {
@@ -46,10 +59,18 @@ struct Bench<J> {
     told: Vec<[u64; 2]>,
 }
 
+/// What is judged in the order in which it happened.
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    Failed(Failure),
+    /// A good one of the canary, in a match stage.
+    Good,
+}
+
 pub struct Trial<J> {
     lines: Box<[CachePadded<Line>]>,
     bench: Mutex<Bench<J>>,
-    waiting: Mutex<Vec<(Failure, u64)>>,
+    waiting: Mutex<Vec<(Answer, u64)>>,
     has_waiting: AtomicBool,
     /// When the canary was withdrawn, on the clock of `Live::nanos`.
     withdrawn: AtomicU64,
@@ -67,7 +88,8 @@ impl<J: Judging> Trial<J> {
     /// `tripped` is woken when a data thread has withdrawn the canary.
     pub fn new(judge: J, threads: usize, tripped: Arc<Notify>) -> Trial<J> {
         let buckets = || (0..BUCKETS).map(|_| AtomicU32::new(0)).collect();
-        let line = || Line { answered: Default::default(), latencies: [buckets(), buckets()] };
+        let line =
+            || Line { answered: Default::default(), latencies: [buckets(), buckets()], copyable: AtomicU64::new(0) };
         Trial {
             lines: (0..threads).map(|_| CachePadded::new(line())).collect(),
             bench: Mutex::new(Bench { judge, told: vec![[0; 2]; threads] }),
@@ -84,17 +106,27 @@ impl<J: Judging> Trial<J> {
         let Some(line) = self.lines.get(usize::from(thread.0)) else { return };
         let answered = &line.answered[at(arm)];
         answered.store(answered.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        if let Some(took) = took {
-            let bucket = bucket_of(took.as_secs_f64() * 1e3) - MIN_BUCKET;
-            line.latencies[at(arm)][bucket as usize].fetch_add(1, Ordering::Relaxed);
+        line.took(arm, took);
+    }
+
+    /// A good answer of the canary in a match stage. There it is compared with the next one of stable, so it is
+    /// judged at once like a failure; such stages have few clients.
+    pub fn answered_in_order(&self, thread: Thread, took: Option<Duration>, nanos: u64) {
+        if let Some(line) = self.lines.get(usize::from(thread.0)) {
+            line.took(Arm::Canary, took);
         }
+        self.tell(Answer::Good, nanos);
     }
 
     /// A failure that was seen at `nanos`: judged before this returns, here or by whoever is judging.
     pub fn failed(&self, failure: Failure, nanos: u64) {
+        self.tell(Answer::Failed(failure), nanos);
+    }
+
+    fn tell(&self, answer: Answer, nanos: u64) {
         let is_full = {
             let mut waiting = lock(&self.waiting);
-            waiting.push((failure, nanos));
+            waiting.push((answer, nanos));
             self.has_waiting.store(true, Ordering::SeqCst);
             waiting.len() >= WAITING_MAX
         };
@@ -103,10 +135,17 @@ impl<J: Judging> Trial<J> {
             self.settle(&mut lock(&self.bench));
         }
         // Whoever holds the bench looks again after letting go of it, so none is left behind.
-        while self.has_waiting.load(Ordering::SeqCst) {
+        while self.is_waiting() {
             let Ok(mut bench) = self.bench.try_lock() else { return };
             self.settle(&mut bench);
         }
+    }
+
+    /// Asked after an answer was left, and again after the bench was let go: of two threads that do so at once one must
+    /// see what the other has done, whatever the order of memory.
+    fn is_waiting(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.has_waiting.load(Ordering::SeqCst)
     }
 
     /// For the writer: everything that is known so far, then `act`.
@@ -116,7 +155,7 @@ impl<J: Judging> Trial<J> {
             self.settle(&mut bench);
             act(&mut bench.judge)
         };
-        while self.has_waiting.load(Ordering::SeqCst) {
+        while self.is_waiting() {
             let Ok(mut bench) = self.bench.try_lock() else { break };
             self.settle(&mut bench);
         }
@@ -156,6 +195,14 @@ impl<J: Judging> Trial<J> {
         self.withdrawn.store(NEVER, Ordering::Release);
     }
 
+    /// Whether the next request that could be copied is: exactly the share `bp` of them on each thread, in random order.
+    pub fn is_copied(&self, thread: Thread, bp: u16) -> bool {
+        let Some(line) = self.lines.get(usize::from(thread.0)) else { return false };
+        let turn = line.copyable.load(Ordering::Relaxed);
+        line.copyable.store(turn + 1, Ordering::Relaxed);
+        is_first(turn, u64::from(bp), WHOLE, u64::from(thread.0) + 1)
+    }
+
     /// Whether one more request may be replayed on stable, within `budget_bp` hundredths of a percent of all.
     pub fn may_replay(&self, budget_bp: u16) -> bool {
         let answered = self.lines.iter().flat_map(|line| &line.answered).map(|count| count.load(Ordering::Relaxed));
@@ -171,7 +218,7 @@ impl<J: Judging> Trial<J> {
 
     fn settle(&self, bench: &mut Bench<J>) {
         self.has_waiting.store(false, Ordering::SeqCst);
-        let failures = std::mem::take(&mut *lock(&self.waiting));
+        let answers = std::mem::take(&mut *lock(&self.waiting));
         // Successes first: none that came before a failure may be missing when it is judged.
         for (line, told) in self.lines.iter().zip(&mut bench.told) {
             for arm in [Arm::Stable, Arm::Canary] {
@@ -180,9 +227,13 @@ impl<J: Judging> Trial<J> {
                 told[at(arm)] = now;
             }
         }
-        for (failure, nanos) in failures {
-            if bench.judge.failed(&failure) && self.withdraw(nanos) {
-                self.tripped.notify_one();
+        for (answer, nanos) in answers {
+            match answer {
+                Answer::Good => bench.judge.succeeded(Arm::Canary, 1),
+                Answer::Failed(failure) if bench.judge.failed(&failure) && self.withdraw(nanos) => {
+                    self.tripped.notify_one();
+                }
+                Answer::Failed(_) => {}
             }
         }
     }
@@ -290,6 +341,50 @@ mod tests {
         }
         assert_eq!(trial.withdrawn_at(), Some(3));
         assert!(!trial.withdraw(9));
+    }
+
+    #[test]
+    fn good_answers_of_matched_clients_keep_their_place_among_those_of_stable() {
+        #[derive(Default)]
+        struct Order(Vec<(Arm, u64)>);
+        impl Judging for Order {
+            fn succeeded(&mut self, arm: Arm, requests: u64) {
+                if requests > 0 {
+                    self.0.push((arm, requests));
+                }
+            }
+            fn failed(&mut self, failure: &Failure) -> bool {
+                self.0.push((failure.arm, 0));
+                false
+            }
+        }
+        let trial = Trial::new(Order::default(), 1, Arc::default());
+        let stable = || trial.answered(Thread(0), Arm::Stable, None);
+        stable();
+        trial.answered_in_order(Thread(0), None, 1);
+        stable();
+        stable();
+        trial.failed(FAILURE, 2);
+        trial.answered_in_order(Thread(0), None, 3);
+        stable();
+        let order = trial.judge(|judge| std::mem::take(&mut judge.0));
+        let (canary, stable) = (Arm::Canary, Arm::Stable);
+        assert_eq!(order, [(stable, 1), (canary, 1), (stable, 2), (canary, 0), (canary, 1), (stable, 1)]);
+    }
+
+    #[test]
+    fn copies_are_exactly_their_share_on_each_thread() {
+        for bp in [1, 100, 1_000, 3_333, 9_999, 10_000] {
+            let trial = trial(u64::MAX, 2);
+            for thread in [0, 1] {
+                let mut copied = 0;
+                for asked in 1..=20_000_u32 {
+                    copied += u32::from(trial.is_copied(Thread(thread), bp));
+                    let due = f64::from(asked) * f64::from(bp) / 10_000.0;
+                    assert!((f64::from(copied) - due).abs() < 1.0, "{bp}: {copied} of {asked}");
+                }
+            }
+        }
     }
 
     #[test]

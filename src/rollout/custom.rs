@@ -54,8 +54,8 @@ struct Custom {
 pub struct Customs(Vec<Custom>);
 
 impl Customs {
-    /// From now on these rules apply; what speaks against the canary is kept.
-    pub fn follow(&mut self, rules: &Guardrails, share: f64) {
+    /// From now on these rules apply; what speaks against the canary is kept. `paired`: see [`ErrorJudge::set_paired`].
+    pub fn follow(&mut self, rules: &Guardrails, share: f64, paired: bool) {
         self.0.iter_mut().for_each(|custom| custom.rolls_back = None);
         for (name, rule) in &rules.custom {
             let (CustomEvent::Header { max, .. }
@@ -75,8 +75,13 @@ impl Customs {
             let Some(custom) = place.and_then(|place| self.0.get_mut(place)) else { continue };
             custom.judge.set_limits(limits);
             custom.judge.set_share(share);
+            custom.judge.set_paired(paired);
             custom.rolls_back = Some(rule.then == Then::RollBack);
         }
+    }
+
+    pub fn set_paired(&mut self, paired: bool) {
+        self.0.iter_mut().for_each(|custom| custom.judge.set_paired(paired));
     }
 
     pub fn place_of(&self, rule: &str) -> Option<usize> {

@@ -15,7 +15,7 @@ use crate::analysis::{
     Arm, Counts, ErrorJudge, ErrorLimits, HoldReason, LEVELS, LatencyJudge, MARGIN, PromoteGate, QuickEnough, Sketch,
     Verdict, value_of,
 };
-use crate::config::model::{Guardrails, Rollout as Plan, Then};
+use crate::config::model::{Guardrails, Rollout as Plan, StageTraffic, Then};
 
 /// How many times stable's rate a promoted canary may certainly not have.
 const RATIO_PROVEN: f64 = 1.5;
@@ -23,6 +23,8 @@ const RATIO_PROVEN: f64 = 1.5;
 const LOAD_RATIO: f64 = 1.5;
 /// Statuses and requests that a report names.
 const STATUSES_KEPT: usize = 8;
+/// Fewer failed copies than this are luck.
+const COPIES_FAILED: u64 = 5;
 
 /// One attempt that broke a rule, as it was stamped when it was routed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,6 +55,14 @@ pub struct Judge {
     quick: Option<(f64, f64, QuickEnough)>,
     latency_quantile: f64,
     share: f64,
+    /// The canary's clients are not drawn by lot in this stage.
+    #[serde(default)]
+    matched: bool,
+    /// It gets copies in this stage, and nothing else.
+    #[serde(default)]
+    mirrors: bool,
+    #[serde(default)]
+    copies: Counts,
     stage: Counts,
     canary: Sketch,
     stable: Sketch,
@@ -86,6 +96,9 @@ impl Judge {
             quick,
             latency_quantile: plan.guardrails.latency.map_or(0.95, |rule| rule.quantile),
             share: 0.0,
+            matched: false,
+            mirrors: false,
+            copies: Counts::default(),
             stage: Counts::default(),
             canary: Sketch::default(),
             stable: Sketch::default(),
@@ -104,8 +117,20 @@ impl Judge {
         let (slo, rho) = rules.errors.map_or((plan.promote_when.errors_below, 1.25), |rule| (rule.max, rule.ratio));
         self.errors.set_limits(ErrorLimits { slo, rho, ..ErrorLimits::default() });
         self.errors_then = rules.errors.map(|rule| rule.then == Then::RollBack);
-        self.customs.follow(rules, self.share);
+        self.customs.follow(rules, self.share, self.matched);
         self.latency_quantile = rules.latency.map_or(0.95, |rule| rule.quantile);
+    }
+
+    /// What the canary gets from now on: a share by lot, clients by who they are, or copies. After [`Judge::enter`], or
+    /// when the plan may have changed.
+    pub fn serves(&mut self, traffic: Option<&StageTraffic>) {
+        (self.matched, self.mirrors) = match traffic {
+            Some(StageTraffic::Match(_)) => (true, false),
+            Some(StageTraffic::Mirror(_)) => (false, true),
+            Some(StageTraffic::Share(_)) | None => (false, false),
+        };
+        self.errors.set_paired(self.matched);
+        self.customs.set_paired(self.matched);
     }
 
     /// A stage begins: the proof starts anew, what speaks against the canary is kept. `is_canary` says which
@@ -171,6 +196,41 @@ impl Judge {
         self.pressure() >= ERRORS_LIMIT
     }
 
+    /// A copy was answered with this status, or not (0). No test learns of it: nobody saw the answer, the copies
+    /// are not all kinds of requests, and the canary may know that it is one.
+    pub fn copied(&mut self, status: u16) {
+        // Late ones say nothing about the present stage.
+        if !self.mirrors {
+            return;
+        }
+        let failed = status == 0 || status >= 500;
+        for counts in [&mut self.copies, &mut self.stage] {
+            counts.total += 1;
+            counts.failed += u64::from(failed);
+        }
+        if failed {
+            self.note(status);
+        }
+    }
+
+    /// The copies of this stage failed too often to let users in: more than luck, more than the limit, more than
+    /// stable's answers in this rollout.
+    pub fn copies_fail(&self) -> bool {
+        let ErrorLimits { slo, rho, .. } = self.errors.limits();
+        let rate = self.stage.rate();
+        self.mirrors
+            && self.stage.failed >= COPIES_FAILED
+            && rate >= slo
+            && rate > rho * self.errors.meters().stable.rate()
+    }
+
+    /// Somebody has looked at the copies that failed and goes on: the stage begins anew.
+    pub fn resumed(&mut self) {
+        if self.mirrors {
+            self.stage = Counts::default();
+        }
+    }
+
     /// One broken client is one failure: the relative test counts each bucket once.
     fn failed_for(&mut self, arm: Arm, pi: f64, bucket: u16) {
         let canary_left = self.canary_buckets.saturating_sub(self.failed_canary.len() as u64);
@@ -208,7 +268,7 @@ impl Judge {
     /// What the histograms saw since the last tick: bucket and count, by arm. The thresholds are those that
     /// were known before.
     pub fn latencies(&mut self, canary: &[(i32, u64)], stable: &[(i32, u64)]) {
-        if let Some(thresholds) = self.thresholds.filter(|_| self.share > 0.0 && self.share < 1.0 && !self.unequal) {
+        if let Some(thresholds) = self.thresholds.filter(|_| self.compares_speeds()) {
             for (level, threshold) in thresholds.into_iter().enumerate() {
                 let slow = above(canary, threshold * MARGIN);
                 self.latency.batch(level, slow, slow + above(stable, threshold), self.share);
@@ -227,6 +287,17 @@ impl Judge {
         if let [Some(p50), Some(p95), Some(p99)] = quantiles {
             self.thresholds = Some([p50, p95, p99]);
         }
+    }
+
+    /// Both arms have clients drawn by lot, and endpoints with about the same load.
+    fn compares_speeds(&self) -> bool {
+        self.share > 0.0 && self.share < 1.0 && !self.unequal
+    }
+
+    /// Slower than this, in milliseconds, a request of each arm is an event at every level; `None`: speeds are not compared.
+    pub fn slowest(&self, arm: Arm) -> Option<f64> {
+        let slowest = self.thresholds.filter(|_| self.compares_speeds())?.into_iter().fold(0.0, f64::max);
+        Some(if arm == Arm::Canary { slowest * MARGIN } else { slowest })
     }
 
     /// About once a minute: what stable did long ago fades.
@@ -296,6 +367,7 @@ impl Judge {
             within: self.within(),
             quick: self.quick(),
             quick_now: self.quick_now(),
+            copies_fail: self.copies_fail(),
             meters: self.meters(),
             around,
         }
@@ -342,6 +414,7 @@ impl Judge {
             canary: errors.canary,
             stable: errors.stable,
             stage: self.stage,
+            copies: self.copies,
             errors: self.errors.against(),
             latency: self.latency.value(),
             proof: self.promote.value(),
@@ -351,7 +424,7 @@ impl Judge {
             stable_p50: self.stable.quantile(0.5),
             stable_p95: self.stable.quantile(0.95),
             latency_ratio: ratio.map(|(canary, stable)| canary / stable),
-            speeds_compared: self.share < 1.0 && !self.unequal,
+            speeds_compared: self.compares_speeds(),
             promised_ms: self.quick.as_ref().and_then(|(quantile, _, _)| self.canary.quantile(*quantile)),
         }
     }

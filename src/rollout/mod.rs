@@ -24,6 +24,8 @@ mod outside;
 mod phase;
 mod rules;
 mod seen;
+#[cfg(test)]
+mod stages_tests;
 mod state;
 #[cfg(test)]
 mod state_tests;
@@ -74,6 +76,21 @@ pub fn share_of(stage: &Stage) -> u16 {
 }
 
 /// What applies in a stage: its own guardrails stand for all of the plan's.
+/// What the canary gets in a stage; `None` before the first.
+pub fn traffic_of(plan: &Plan, stage: Option<usize>) -> Option<&StageTraffic> {
+    Some(&plan.stages.get(stage?)?.traffic)
+}
+
+/// A stage in a word or two: `5 %`, `match`, `mirror 10 %`.
+pub fn label_of(stage: &Stage) -> String {
+    let percent = |bp: &u16| format!("{} %", f64::from(*bp) / 100.0);
+    match &stage.traffic {
+        StageTraffic::Share(share) => percent(share),
+        StageTraffic::Match(_) => "match".into(),
+        StageTraffic::Mirror(share) => format!("mirror {}", percent(share)),
+    }
+}
+
 pub fn guardrails_of(plan: &Plan, stage: Option<usize>) -> &Guardrails {
     let own = stage.and_then(|at| plan.stages.get(at)).and_then(|stage| stage.guardrails.as_ref());
     own.unwrap_or(&plan.guardrails)

@@ -7,8 +7,10 @@ use super::phase::{Breach, Phase, Waits};
 use super::seen::Seen;
 use super::state::Rollout;
 use super::{Moment, guardrails_of};
-use crate::analysis::{HoldReason, Verdict};
-use crate::config::model::{CustomEvent, CustomRule, Guardrails, Name, Proof, Rollout as Plan, Stage, Then};
+use crate::analysis::{Counts, HoldReason, Verdict};
+use crate::config::model::{
+    CustomEvent, CustomRule, Guardrails, Name, Proof, Rollout as Plan, Stage, StageTraffic, Then,
+};
 
 /// A canary without any usable endpoint for this long is rolled back; its requests go to stable meanwhile.
 const UNHEALTHY: Duration = Duration::from_secs(1);
@@ -28,8 +30,7 @@ const INTERVALS_FRESH: u32 = 3;
 impl Rollout {
     pub(super) fn remember(&mut self, plan: &Plan, seen: &Seen, now: Moment) {
         let since = |is: bool, since: Option<Moment>| is.then(|| since.unwrap_or(now));
-        let has_traffic = self.share(plan) > 0;
-        self.unhealthy_since = since(has_traffic && seen.around.canary_ready == 0, self.unhealthy_since);
+        self.unhealthy_since = since(self.stage.is_some() && seen.around.canary_ready == 0, self.unhealthy_since);
         self.healthy_since = since(seen.around.canary_ready == seen.around.canary_endpoints, self.healthy_since);
         self.shared_since = since(seen.verdict == Verdict::Hold(HoldReason::Absolute), self.shared_since);
         self.slow_since = since(seen.latency_holds, self.slow_since);
@@ -105,6 +106,10 @@ impl Rollout {
             return Some(Waits::Latency { ratio: seen.meters.latency_ratio });
         }
         let stage = self.stage.and_then(|at| plan.stages.get(at))?;
+        let is_over = now.since(self.stage_since) >= hold_of(plan, stage);
+        if seen.copies_fail && is_over {
+            return Some(Waits::Breach(Breach::Errors));
+        }
         // Who waits at a gate has shown what there was to show.
         let is_staged = self.phase == Phase::Staged && !seen.around.frozen;
         let longest = hold_of(plan, stage) * STAGES_LONGEST;
@@ -136,7 +141,15 @@ impl Rollout {
             missing.push(format!("{} requests", stage.min_requests - seen.meters.stage.total));
         }
         missing.extend(hold_reason(seen).map(String::from));
-        missing.extend(self.proof_missing(plan, seen));
+        match &stage.traffic {
+            StageTraffic::Share(_) | StageTraffic::Match(_) => missing.extend(self.proof_missing(plan, seen)),
+            // No client saw an answer, so nothing can be proven.
+            StageTraffic::Mirror(_) if seen.copies_fail => {
+                let Counts { total, failed } = seen.meters.stage;
+                missing.push(format!("copies that do not fail: {failed} of {total} did"));
+            }
+            StageTraffic::Mirror(_) => {}
+        }
         missing.extend(self.health_missing(plan, stage, seen, now));
         missing.extend(self.signals_missing(plan, now));
         if seen.around.frozen {

@@ -12,8 +12,11 @@ pub struct Meters {
     /// Of the whole rollout.
     pub canary: Counts,
     pub stable: Counts,
-    /// Canary requests of this stage.
+    /// Canary requests of this stage; copies in a mirror stage.
     pub stage: Counts,
+    /// Copies that mirror stages sent.
+    #[serde(default)]
+    pub copies: Counts,
     /// Capital against the canary: of both error tests the lesser one.
     pub errors: f64,
     pub latency: f64,
@@ -61,6 +64,8 @@ pub struct Seen {
     pub quick: bool,
     /// It is fast enough in this stage, proven or not, or nothing of the kind is asked for.
     pub quick_now: bool,
+    /// The copies of a mirror stage speak against the canary.
+    pub copies_fail: bool,
     pub meters: Meters,
     pub around: Around,
 }

@@ -45,10 +45,12 @@ pub fn well() -> Seen {
         within: true,
         quick: true,
         quick_now: true,
+        copies_fail: false,
         meters: Meters {
             canary: counts,
             stable: counts,
             stage: counts,
+            copies: Counts::default(),
             errors: 0.1,
             latency: 0.1,
             proof: 50.0,

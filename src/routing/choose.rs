@@ -1,4 +1,5 @@
-//! Which version serves a request: force, then pin by drain, then sticky, then weight.
+//! Which version serves a request: force, then pin by drain, then match, then sticky, then
+//! weight.
 
 use super::bucket::Bucket;
 use super::split::{Share, Split, Thread};
@@ -12,6 +13,8 @@ pub enum Reason {
     Force,
     /// The client's cookie names a draining version.
     DrainPin,
+    /// A stage of the rollout sends clients like this one to the canary.
+    Match,
     /// The client's bucket.
     Sticky,
     /// The weighted order.
@@ -23,12 +26,11 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 6] =
-        [Self::Force, Self::DrainPin, Self::Sticky, Self::Weight, Self::FallbackUnhealthy, Self::Panic];
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Force => "force",
             Self::DrainPin => "drain-pin",
+            Self::Match => "match",
             Self::Sticky => "sticky",
             Self::Weight => "weight",
             Self::FallbackUnhealthy => "fallback-unhealthy",
@@ -46,6 +48,8 @@ pub struct Client {
     pub key: Option<ClientKey>,
     /// Version that the cookie says the client is on.
     pub pinned: Option<VersionIdx>,
+    /// The canary, if the stage of the rollout matches the client.
+    pub matched: Option<VersionIdx>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,10 +90,16 @@ pub fn choose(
     {
         return Some(Choice { version, reason: Reason::DrainPin, bucket });
     }
+    if let Some(version) = client.matched
+        && is_ready(version)
+    {
+        let reason = if pinned.is_some() { Reason::FallbackUnhealthy } else { Reason::Match };
+        return Some(Choice { version, reason, bucket });
+    }
     let (version, reason) = by_split(split, bucket, thread);
     if is_ready(version) {
-        // A client that was pinned to a version without ready endpoints is moved, and told so.
-        let reason = if pinned.is_some() { Reason::FallbackUnhealthy } else { reason };
+        // A client whose version has no ready endpoint is moved, and told so.
+        let reason = if pinned.or(client.matched).is_some() { Reason::FallbackUnhealthy } else { reason };
         return Some(Choice { version, reason, bucket });
     }
     let instead = match bucket {

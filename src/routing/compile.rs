@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::hash::{fnv1a64, mix64};
+use super::matched::Matched;
 use super::split::{Share, Split};
 use super::table::{CompiledRoute, CompiledService, ServiceIdx, Table};
 use super::{host, matcher, path, rewrite};
-use crate::config::model::{Action, Config, HostMatch, Intent, Name, PathMatch, Route};
+use crate::config::model::{Action, Config, HostMatch, Intent, Name, PathMatch, Route, Service, StageTraffic};
 
 /// Services that an index can tell apart.
 const SERVICES_MAX: usize = u16::MAX as usize;
@@ -35,6 +36,7 @@ pub fn compile(config: Arc<Config>) -> Result<Table, CompileError> {
             service: service.clone(),
             versions: service.versions.keys().cloned().collect(),
             salt: mix64(fnv1a64(name.as_bytes())),
+            matched: matched_by_stage(service),
         })
         .collect();
     let names = services.iter().enumerate().map(|(at, service)| (service.name.clone(), ServiceIdx(at as u16)));
@@ -61,6 +63,16 @@ pub fn compile(config: Arc<Config>) -> Result<Table, CompileError> {
         compiled.rewritten = rewrite::pattern(&compiled.route);
     }
     Ok(Table { config, matcher, routes, services, service_by_name })
+}
+
+/// Empty without a rollout.
+fn matched_by_stage(service: &Service) -> Box<[Option<Arc<Matched>>]> {
+    let stages = service.rollout.iter().flat_map(|rollout| &rollout.stages);
+    let matched = stages.map(|stage| match &stage.traffic {
+        StageTraffic::Match(stage) => Some(Arc::new(Matched::of(stage))),
+        StageTraffic::Share(_) | StageTraffic::Mirror(_) => None,
+    });
+    matched.collect()
 }
 
 /// Patterns are compared with the normal forms of requests, so they are brought into the same form. One that

@@ -1,6 +1,6 @@
 //! What a route asks of a request beyond host and path: method, headers, query.
 
-use http::{HeaderName, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 use super::matcher::RequestView;
 use crate::config::model::{Match, ValueMatch};
@@ -29,18 +29,16 @@ impl Conditions {
 
     pub(super) fn hold(&self, request: &RequestView<'_>) -> bool {
         (self.methods.is_empty() || self.methods.contains(request.method))
-            && self.headers.iter().all(|(name, wanted)| has_header(request, name, wanted))
+            && self.headers.iter().all(|(name, wanted)| has_header(request.headers, name, wanted))
             && self.query.iter().all(|(name, wanted)| has_parameter(request.query, name, wanted))
     }
 }
 
 /// Of several fields with one name, any may have the wanted value.
-fn has_header(request: &RequestView<'_>, name: &HeaderName, wanted: &ValueMatch) -> bool {
+pub(super) fn has_header(headers: &HeaderMap, name: &HeaderName, wanted: &ValueMatch) -> bool {
     match wanted {
-        ValueMatch::Present => request.headers.contains_key(name),
-        ValueMatch::Exact(value) => {
-            request.headers.get_all(name).iter().any(|have| have.as_bytes() == value.as_bytes())
-        }
+        ValueMatch::Present => headers.contains_key(name),
+        ValueMatch::Exact(value) => headers.get_all(name).iter().any(|have| have.as_bytes() == value.as_bytes()),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::matched::Matched;
 use super::matcher::Matcher;
 use crate::config::model::{Config, Name, Route, Service};
 
@@ -44,6 +45,8 @@ pub struct CompiledService {
     /// Mixed into every sticky hash so that two services do not share their lucky clients.
     /// Derived from the service's name: stable over restarts and equal on every instance.
     pub salt: u64,
+    /// By stage of its rollout: who is matched there.
+    pub matched: Box<[Option<Arc<Matched>>]>,
 }
 
 impl Table {

@@ -76,6 +76,8 @@ pub struct Connection {
     cut_how: AtomicU8,
     /// The exchange that is to be put to another version, or 0.
     recalled: AtomicU64,
+    /// The exchange whose time is evidence and was not counted yet, or 0.
+    timed: AtomicU64,
     /// Wakes the connection's task to look at `cut`, `recalled`, and the phase of its thread.
     wake: AtomicWaker,
     /// When the connection's task wants to be woken for a deadline, on the clock of `began_ms`; 0: never.
@@ -92,6 +94,7 @@ impl Connection {
             cut: AtomicU64::new(0),
             cut_how: AtomicU8::new(0),
             recalled: AtomicU64::new(0),
+            timed: AtomicU64::new(0),
             wake: AtomicWaker::new(),
             deadline_ms: AtomicU64::new(0),
         }
@@ -123,6 +126,17 @@ impl Connection {
     /// Milliseconds (clock of `Live::nanos`) at which the current exchange began.
     pub fn began_ms(&self) -> u64 {
         self.began_ms.load(Ordering::Relaxed)
+    }
+
+    /// By the connection's own task: how long the current exchange takes is evidence.
+    pub fn time_it(&self) {
+        self.timed.store(self.current.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Whoever counts the time of this exchange asks here first: `true` once, and only of one that is timed.
+    pub fn may_count(&self, exchange: Exchange) -> bool {
+        exchange != Exchange::NONE
+            && self.timed.compare_exchange(exchange.0, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Orders the end of exactly this exchange. Does nothing if it is over by then.
@@ -306,6 +320,21 @@ mod tests {
 
     fn connection(connections: &Arc<Connections>, thread: u16) -> Listed {
         connections.add(Arc::new(Connection::new(Thread(thread), "web".into())))
+    }
+
+    #[test]
+    fn the_time_of_an_exchange_counts_once_and_never_for_the_next() {
+        let connection = Connection::new(Thread(0), "web".into());
+        connection.begin(7, 1);
+        assert!(!connection.may_count(connection.current()), "it is not timed");
+        connection.time_it();
+        let first = connection.current();
+        assert!(connection.may_count(first) && !connection.may_count(first));
+        connection.end();
+        connection.begin(7, 2);
+        connection.time_it();
+        assert!(!connection.may_count(first), "that one is over");
+        assert!(connection.may_count(connection.current()));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::control::Snapshot;
 use crate::control::api::DrainStatus;
 use crate::control::ports::Drains;
 use crate::endpoints::VersionCore;
-use crate::routing::{Share, VersionIdx};
+use crate::routing::{ServiceIdx, Share, VersionIdx};
 use crate::telemetry::{Events, unix_ms};
 
 /// Finished drains are shown for this long.
@@ -116,8 +116,11 @@ impl Drains for Drainer {
         }
         let (before, now) = if Arc::ptr_eq(&before.generation.table, &now.generation.table) {
             // Only splits can differ, and most do not.
-            let changed =
-                |service: usize| !Arc::ptr_eq(&before.generation.splits[service], &now.generation.splits[service]);
+            let changed = |service: usize| {
+                let at = ServiceIdx(service as u16);
+                !Arc::ptr_eq(&before.generation.splits[service], &now.generation.splits[service])
+                    || before.matched(at) != now.matched(at)
+            };
             (places(before, changed), places(now, changed))
         } else {
             (places(before, |_| true), places(now, |_| true))
@@ -142,13 +145,21 @@ fn places(snapshot: &Snapshot, wanted: impl Fn(usize) -> bool) -> Vec<Place> {
         for (version, runtime) in service.versions.iter().enumerate() {
             places.push(Place {
                 core: runtime.core.clone(),
-                share: generation.splits[at].share(VersionIdx(version as u16)),
+                share: share(snapshot, at, VersionIdx(version as u16)),
                 policy: compiled.service.drain.clone(),
                 pinning,
             });
         }
     }
     places
+}
+
+/// A canary with clients of its own beside the split has its place like any other.
+fn share(snapshot: &Snapshot, service: usize, version: VersionIdx) -> Share {
+    match snapshot.matched(ServiceIdx(service as u16)) == Some(version) {
+        true => Share::Weight(1),
+        false => snapshot.generation.splits[service].share(version),
+    }
 }
 
 fn forget_old(entries: &mut Vec<Entry>) {

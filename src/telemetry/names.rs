@@ -41,6 +41,8 @@ pub const NOTICES_TOTAL: &str = "switchback_notices_total";
 pub const WEBHOOKS_TOTAL: &str = "switchback_webhooks_total";
 /// Counter: requests that a canary failed, or was withdrawn from, and that stable was asked instead. `service`.
 pub const SHIELDED_TOTAL: &str = "switchback_shielded_total";
+/// Counter: copies of requests for a canary in a mirror stage. `service`, `result`: `answered`, `failed`, `dropped`.
+pub const MIRRORED_TOTAL: &str = "switchback_mirrored_total";
 /// Counter. `service`, `reason`: see [`crate::outcome::RetryReason`].
 pub const RETRIES_TOTAL: &str = "switchback_retries_total";
 /// Gauge: exchanges left on a version that lost its place. `service`, `version`, `kind`.

@@ -11,6 +11,7 @@ use crate::admin::{Admin, token};
 use crate::control::ports::Ports;
 use crate::control::{Handle, Options, Phase, Source, StartError};
 use crate::endpoints::Checks;
+use crate::engine::mirror::Mirror;
 use crate::engine::{Services, threads};
 use crate::net::{Manager, Stage, StageFlag};
 use crate::outcome::CodesRegistry;
@@ -102,12 +103,15 @@ impl Instance {
             listeners: listeners.clone(),
             access_log: access_log.clone(),
         });
+        let (mirror, copies) = Mirror::new();
+        control.spawn(crate::engine::copies::run(copies));
         let stage = Arc::new(StageFlag::default());
         let services = Arc::new(Services {
             live,
             connections: connections.clone(),
             passive: checks.passive(),
             access_log: access_log.clone(),
+            mirror,
             stage: stage.clone(),
         });
         let stop = CancellationToken::new();

@@ -42,6 +42,7 @@ mod rollout_guardrails;
 mod rollout_notices;
 mod rollout_outside;
 mod rollout_shield;
+mod rollout_stages;
 mod self_test;
 mod shutdown;
 mod simulate;

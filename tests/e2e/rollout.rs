@@ -359,17 +359,6 @@ async fn services_of_one_group_go_back_together() {
 }
 
 #[tokio::test]
-async fn what_is_not_available_yet_is_refused_by_name() {
-    let (world, _v1, _v2) = two(SLOW).await;
-    let before = world.generation().await;
-    world.edit_config(|text| text.replace("stages: [5%,", "stages: [{ mirror: 10% }, 5%,"));
-    until("the file is refused", || async { world.status().await["config"]["last_reload_successful"] == false }).await;
-    let status = world.status().await;
-    assert!(status["config"]["rendered"].as_str().unwrap().contains("`mirror` are not available yet"), "{status}");
-    assert_eq!(world.generation().await, before);
-}
-
-#[tokio::test]
 async fn a_canary_that_breaks_pooled_connections_under_posts_goes_back() {
     let (world, _v1, v2) = two(SLOW).await;
     world.edit_config(to_v2);

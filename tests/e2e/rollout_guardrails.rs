@@ -99,3 +99,25 @@ async fn a_stage_may_have_guardrails_of_its_own() {
     assert!(paused["why"].to_string().contains("failed more often"), "{paused}");
     load.stop().await.assert_unbroken();
 }
+
+#[tokio::test]
+async fn requests_that_hang_are_slow_before_they_end() {
+    let rule = "{ errors: off, latency: { warm_up: 0s } }";
+    let (world, _v1, v2, load) = rolling(rule, "[10%, 100%]").await;
+    load.more(1_000).await;
+    let before = rollout_of(&world).await;
+    assert!(before["meters"]["latency"].as_f64().unwrap() < 100.0, "{before}");
+    load.stop().await;
+    v2.set(Fault::Hang);
+    // Each in turn ends up at the canary, and stays there.
+    let clients = (0..40).map(|_| {
+        let mut client = world.client();
+        tokio::spawn(async move { while client.get("/").await.is_fine() {} })
+    });
+    let clients: Vec<_> = clients.collect();
+    until("the latency test holds", || async { rollout_of(&world).await["meters"]["latency"].as_f64() >= Some(100.0) })
+        .await;
+    let held = rollout_of(&world).await;
+    assert!(held["missing"].to_string().contains("an end of its slowness"), "{held}");
+    clients.iter().for_each(tokio::task::JoinHandle::abort);
+}

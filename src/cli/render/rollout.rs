@@ -24,6 +24,9 @@ pub fn lines(out: &mut String, rollout: &RolloutStatus, now: u64, colour: bool) 
     out.push_str(&format!("    stages    {}\n", bar(rollout, tone, colour)));
     if let Some(meters) = &rollout.meters {
         arms(out, rollout, meters);
+        if meters.copies > 0 {
+            out.push_str(&format!("    copies    {} answered, {} failed\n", meters.copies, meters.copies_failed));
+        }
         for (name, value, limit) in [
             ("errors", meters.errors, meters.errors_limit),
             ("latency", meters.latency, meters.latency_limit),
@@ -53,7 +56,7 @@ fn arms(out: &mut String, rollout: &RolloutStatus, meters: &RolloutMeters) {
 
 fn bar(rollout: &RolloutStatus, tone: Tone, colour: bool) -> String {
     let stages = rollout.stages.iter().enumerate().map(|(at, share)| {
-        let text = format!("{} %", (share * 1e4).round() / 1e2);
+        let text = rollout.labels.get(at).cloned().unwrap_or_else(|| format!("{} %", (share * 1e4).round() / 1e2));
         if at + 1 == rollout.stage { paint(&format!("[{text}]"), tone, colour) } else { text }
     });
     stages.collect::<Vec<_>>().join(" - ")
@@ -77,7 +80,8 @@ mod tests {
             stable: "v1".into(),
             canary: "v2".into(),
             stage: 2,
-            stages: vec![0.05, 0.25, 1.0],
+            stages: vec![0.0, 0.25, 1.0],
+            labels: ["match", "25 %", "100 %"].map(String::from).into(),
             since: 1_000,
             why: Vec::new(),
             gate: None,
@@ -98,15 +102,18 @@ mod tests {
                 stable_p50_ms: Some(2.9),
                 stable_p95_ms: Some(8.0),
                 restarts: 0,
+                copies: 31,
+                copies_failed: 2,
             }),
         };
         let mut out = String::new();
         lines(&mut out, &rollout, 61_000, false);
         let expected = [
             "  rollout v1 -> v2  staged, 1m 0s ago",
-            "    stages    5 % - [25 %] - 100 %",
+            "    stages    match - [25 %] - 100 %",
             "    v2        250 requests, 1 failed, p50 3.0 ms, p95 -",
             "    v1        750 requests, 0 failed, p50 2.9 ms, p95 8.0 ms",
+            "    copies    31 answered, 2 failed",
             "    errors    [######......] 14.20 of 200",
             "    latency   [............] 0.80 of 100",
             "    proof     [############] 20.00 of 20",

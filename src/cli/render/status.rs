@@ -105,7 +105,7 @@ fn one_service(out: &mut String, service: &ServiceStatus, now: u64, colour: bool
 fn row(version: &VersionStatus) -> Vec<Cell> {
     let state = match &version.state[..] {
         "live" => Tone::Good,
-        "draining" => Tone::Attention,
+        "draining" | "matched" | "mirrored" => Tone::Attention,
         "rejected" => Tone::Bad,
         _ => Tone::Quiet,
     };

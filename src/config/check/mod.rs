@@ -9,14 +9,11 @@ mod headers;
 mod listeners;
 mod notices;
 mod paths;
-mod pending;
 mod rollout;
 mod routes;
 mod secret;
 mod services;
 mod stages;
-
-pub use pending::pending;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};

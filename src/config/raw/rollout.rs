@@ -69,7 +69,8 @@ keys! {
         /// Only these clients, and nobody else: testers, or one side of an A/B test. Any of the keys below sends a
         /// client to the canary.
         matcher as "match": StageMatch = optional,
-        /// Copies of this share of the requests; the answers are discarded.
+        /// Copies of this share of the requests with a safe method (`GET`, `HEAD`, `OPTIONS`) and no body; the answers
+        /// are discarded.
         mirror: Percent = optional,
         /// The least time of this stage. Without it, `promote_when.hold`.
         hold: Time<0> = optional,

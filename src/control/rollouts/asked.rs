@@ -71,10 +71,14 @@ impl Controller {
             let hint = format!("it begins when `active` changes, or by: switchback rollout start {service} VERSION");
             return Err(conflict(format!("no rollout of service `{service}` runs"), Some(hint)));
         };
+        let is_resume = command == Command::Resume;
         let decision = running
             .rollout
             .command(&plan, command, &by.author, now)
             .map_err(|why| conflict(format!("service `{service}`: {why}"), None))?;
+        if is_resume {
+            running.trial.judge(|judge| judge.resumed());
+        }
         if decision == Decision::Stay {
             if resumes {
                 self.tell_resumed(service, &by.author);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::tell::{Held, Untold};
 use super::{Rollouts, Running};
 use crate::evidence::Trial;
-use crate::rollout::{Decision, Judge, Rollout, Waits, guardrails_of};
+use crate::rollout::{Decision, Judge, Rollout, Waits, guardrails_of, traffic_of};
 
 /// A version that was rolled back: it gets no traffic until it is another one or an operator insists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +84,7 @@ impl Rollouts {
             });
             // The file may have changed meanwhile, and whoever was asked when the process ended cannot answer.
             judge.follow(&plan, guardrails_of(&plan, rollout.stage));
+            judge.serves(traffic_of(&plan, rollout.stage));
             rollout.forget_asked();
             let trial = Arc::new(Trial::new(judge, threads, rollouts.tripped.clone()));
             rollouts

@@ -17,6 +17,7 @@
 
 mod asked;
 mod keep;
+mod late;
 mod outside;
 mod place;
 mod recall;
@@ -34,12 +35,13 @@ pub use asked::cause;
 pub use keep::{Kept, Rejection, Saved};
 pub(crate) use outside::Outside;
 
+use super::Snapshot;
 use super::controller::Controller;
-use crate::config::model::Rollout as Plan;
-use crate::evidence::{Stamped, Trial};
-use crate::rollout::{Judge, Moment, Rollout, guardrails_of, watches};
+use crate::config::model::{Rollout as Plan, StageTraffic};
+use crate::evidence::{Beside, Stamped, Trial};
+use crate::rollout::{Judge, Moment, Rollout, guardrails_of, traffic_of, watches};
 use crate::routing::table::CompiledService;
-use crate::routing::{Bucket, Share, Split, Table, VersionIdx};
+use crate::routing::{Bucket, ServiceIdx, Share, Split, Table, VersionIdx};
 use tell::{Held, Untold};
 
 /// Owner of what a rollout puts on top of the file.
@@ -139,6 +141,7 @@ impl Rollouts {
             let canary = service.version_named(&running.rollout.canary)?;
             let pi = crate::control::decide::part(split.shares(), canary);
             let rules = guardrails_of(plan, running.rollout.stage);
+            let beside = self.beside(service);
             Some(Stamped {
                 trial: running.trial.clone(),
                 stable,
@@ -147,9 +150,41 @@ impl Rollouts {
                 watches: running.trial.judge(|judge| watches(rules, judge)).into(),
                 warm_up: rules.latency.map_or(std::time::Duration::ZERO, |rule| rule.warm_up),
                 shield: plan.shield.map(|shield| shield.budget_bp),
+                beside,
             })
         };
         table.services.iter().zip(splits).map(stamp).collect()
+    }
+
+    /// What the present stage of a service's rollout gives the canary beside the split.
+    fn beside(&self, service: &CompiledService) -> Beside {
+        let running = self.by_service.get(&*service.name).filter(|it| it.rollout.is_running());
+        let stage = running.and_then(|running| running.rollout.stage);
+        let Some(plan) = &service.service.rollout else { return Beside::Nothing };
+        match traffic_of(plan, stage) {
+            Some(StageTraffic::Match(_)) => {
+                let matched = stage.and_then(|stage| service.matched.get(stage)?.clone());
+                matched.map_or(Beside::Nothing, Beside::Match)
+            }
+            Some(StageTraffic::Mirror(share)) => Beside::Mirror(*share),
+            Some(StageTraffic::Share(_)) | None => Beside::Nothing,
+        }
+    }
+
+    /// Whether requests of this service are stamped as they ought to be.
+    pub fn fares_the_same(&self, live: &Snapshot, at: ServiceIdx) -> bool {
+        let now = live.trial(at).map_or(&Beside::Nothing, |stamped| &stamped.beside);
+        now.is_same(&self.beside(live.generation.table.service(at)))
+    }
+
+    /// Somebody else decides on the split of a service. Ends a rollout that could not be told from the split to have
+    /// been overruled. Says whether it did.
+    pub fn overrule(&mut self, service: &CompiledService, author: &str) -> bool {
+        let overruled = author != AUTHOR && !matches!(self.beside(service), Beside::Nothing);
+        if overruled {
+            self.end(&service.name, author);
+        }
+        overruled
     }
 }
 

@@ -9,7 +9,7 @@ use crate::config::model::{Intent, Rollout as Plan};
 use crate::control::controller::Settlement;
 use crate::control::overlay::{self, Asker, Weights};
 use crate::evidence::Trial;
-use crate::rollout::{Judge, Phase, Rollout, guardrails_of};
+use crate::rollout::{Judge, Phase, Rollout, guardrails_of, traffic_of};
 use crate::routing::table::CompiledService;
 use crate::routing::{Table, VersionIdx};
 
@@ -106,8 +106,10 @@ impl Rollouts {
             rollout.stage = Some(stage.min(plan.stages.len() - 1));
         }
         let rules = guardrails_of(plan, rollout.stage);
-        running.trial.judge(|judge| judge.follow(plan, rules));
-        let rollout = &running.rollout;
+        running.trial.judge(|judge| {
+            judge.follow(plan, rules);
+            judge.serves(traffic_of(plan, rollout.stage));
+        });
         let cause = format!("rollout of {} goes on", rollout.canary);
         Some(Placed { bp: rollout.share(plan), cause, note: None })
     }

@@ -49,6 +49,7 @@ fn status(running: &Running, plan: &Plan, seen: Option<&Seen>, now: Moment) -> R
         canary: rollout.canary.clone(),
         stage: rollout.stage.map_or(0, |at| at + 1),
         stages: plan.stages.iter().map(|stage| f64::from(crate::rollout::share_of(stage)) / 1e4).collect(),
+        labels: plan.stages.iter().map(crate::rollout::label_of).collect(),
         since: rollout.since_unix,
         why,
         gate,
@@ -59,6 +60,8 @@ fn status(running: &Running, plan: &Plan, seen: Option<&Seen>, now: Moment) -> R
 
 fn shown(meters: &Meters, restarts: u64) -> RolloutMeters {
     RolloutMeters {
+        copies: meters.copies.total,
+        copies_failed: meters.copies.failed,
         canary_requests: meters.canary.total,
         canary_failures: meters.canary.failed,
         stable_requests: meters.stable.total,

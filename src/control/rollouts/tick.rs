@@ -15,7 +15,7 @@ use crate::control::event::Trigger;
 use crate::control::publish::Published;
 use crate::control::status::address;
 use crate::evidence::Trial;
-use crate::rollout::{Around, Breach, Decision, Judge, Rollout, Seen, Waits, guardrails_of};
+use crate::rollout::{Around, Breach, Decision, Judge, Rollout, Seen, Waits, guardrails_of, label_of, traffic_of};
 use crate::routing::compile::split_from;
 use crate::routing::table::CompiledService;
 use crate::routing::{Bucket, ServiceIdx, Share};
@@ -47,6 +47,7 @@ impl Controller {
             let mut latencies = [Vec::new(), Vec::new()];
             for (arm, seen) in [Arm::Canary, Arm::Stable].into_iter().zip(&mut latencies) {
                 running.trial.take_latencies(arm, &mut |bucket, count| seen.push((bucket, count)));
+                self.take_late(service, running, arm, seen);
             }
             running.trial.judge(|judge| {
                 judge.endpoints(endpoints[0], endpoints[1]);
@@ -309,8 +310,12 @@ fn enter(
     let split = split_from(service, shares.to_vec(), threads);
     let buckets = super::buckets_of(service, &split, canary);
     let share = part(shares, canary);
+    let is_canary = |bucket| split.of_client(Bucket(bucket)) == canary;
     let rules = guardrails_of(plan, rollout.stage);
-    trial.judge(|judge| judge.enter((plan, rules), share, buckets, |bucket| split.of_client(Bucket(bucket)) == canary));
+    trial.judge(|judge| {
+        judge.enter((plan, rules), share, buckets, is_canary);
+        judge.serves(traffic_of(plan, rollout.stage));
+    });
 }
 
 fn breach_name(breach: &Breach) -> &'static str {
@@ -338,10 +343,9 @@ fn cause_of(rollout: &Rollout, decision: &Decision, plan: &Plan, seen: &Seen) ->
         rollout.stable,
         meters.errors
     );
-    let to_stage = |at: usize| format!("{} %", f64::from(crate::rollout::share_of(&plan.stages[at])) / 100.0);
     match decision {
         Decision::Stay => String::new(),
-        Decision::Advance { to } => format!("rollout {canary} to {} (stage {})", to_stage(*to), to + 1),
+        Decision::Advance { to } => format!("rollout {canary} to {} (stage {})", label_of(&plan.stages[*to]), to + 1),
         Decision::Wait { gate } => format!("rollout {canary} waits for gate {gate}"),
         Decision::Ask(point) => format!("rollout {canary} asks its webhooks ({})", point.as_str()),
         Decision::Pause(waits) => format!("rollout {canary} paused: {}", super::show::why_waits(waits)),

@@ -15,7 +15,11 @@ fn ask(split: &Split, client: &Client, ready: &[u16]) -> Option<Choice> {
 }
 
 fn client(force: Option<u16>, pinned: Option<u16>, key: Option<u64>) -> Client {
-    Client { force: force.map(VersionIdx), pinned: pinned.map(VersionIdx), key: key.map(ClientKey) }
+    Client { force: force.map(VersionIdx), pinned: pinned.map(VersionIdx), key: key.map(ClientKey), matched: None }
+}
+
+fn matched(client: Client, version: u16) -> Client {
+    Client { matched: Some(VersionIdx(version)), ..client }
 }
 
 #[test]
@@ -39,8 +43,50 @@ fn force_before_pin_by_drain_before_sticky_before_weight() {
             Reason::DrainPin => assert_eq!(Some(choice.version.0), pinned),
             Reason::Sticky => assert_eq!(choice.version, split.of_client(choice.bucket.expect("a bucket"))),
             Reason::Weight => assert!(choice.version.0 >= 2),
+            Reason::Match => unreachable!("no stage matches"),
             Reason::FallbackUnhealthy | Reason::Panic => unreachable!("all are ready"),
         }
+    }
+}
+
+#[test]
+fn match_comes_after_force_and_pin_by_drain_and_before_sticky_and_weight() {
+    let split = mixed();
+    for (force, pinned, key, wanted) in [
+        (Some(2), None, None, (2, Reason::Force)),
+        (None, Some(1), Some(9), (1, Reason::DrainPin)),
+        (None, None, Some(9), (0, Reason::Match)),
+        (None, None, None, (0, Reason::Match)),
+        // Pinned to a version that does not drain is not pinned.
+        (None, Some(3), Some(9), (0, Reason::Match)),
+    ] {
+        let choice = ask(&split, &matched(client(force, pinned, key), 0), ALL).expect("all are ready");
+        assert_eq!((choice.version.0, choice.reason), wanted, "{force:?} {pinned:?} {key:?}");
+    }
+}
+
+#[test]
+fn a_matched_client_whose_version_is_not_ready_goes_by_the_split_and_is_told_so() {
+    let split = mixed();
+    for key in [Some(4), None] {
+        let choice = ask(&split, &matched(client(None, None, key), 0), &[1, 2, 3]).expect("three are ready");
+        assert_eq!(choice.reason, Reason::FallbackUnhealthy);
+        assert!(choice.version.0 >= 2, "never to a draining one");
+        assert_eq!(ask(&split, &matched(client(None, None, key), 0), &[1]), None);
+        // Who is not matched does not get it even if nobody else is ready.
+        assert_eq!(ask(&split, &client(None, None, key), &[0]), None);
+        assert!(ask(&split, &matched(client(None, None, key), 0), &[0]).is_some());
+    }
+}
+
+#[test]
+fn matched_clients_take_no_turn_of_the_others() {
+    let (one, other) = (mixed(), mixed());
+    for at in 0..1_000 {
+        if at % 3 == 0 {
+            ask(&one, &matched(Client::default(), 0), ALL);
+        }
+        assert_eq!(ask(&one, &Client::default(), ALL), ask(&other, &Client::default(), ALL));
     }
 }
 

@@ -1,0 +1,29 @@
+//! Requests that are still waited for count as slow once they are: those of a version that hangs would be seen last
+//! of all otherwise.
+
+use super::Running;
+use crate::analysis::{Arm, bucket_of};
+use crate::control::controller::Controller;
+
+impl Controller {
+    /// Adds what is in flight on one arm and slower already than anything that stable does.
+    pub(super) fn take_late(&self, service: &str, running: &Running, arm: Arm, seen: &mut Vec<(i32, u64)>) {
+        let Some(slowest) = running.trial.judge(|judge| judge.slowest(arm)) else { return };
+        let version = match arm {
+            Arm::Canary => &running.rollout.canary,
+            Arm::Stable => &running.rollout.stable,
+        };
+        let live = self.live();
+        let table = &live.generation.table;
+        let Some(at) = table.service_named(service) else { return };
+        let Some(version) = table.service(at).version_named(version) else { return };
+        let slot = live.runtime.service(at).version(version).core.slot;
+        let now_ms = self.shared.live.nanos() / 1_000_000;
+        for waiting in self.shared.connections.running_on(slot) {
+            let age = now_ms.saturating_sub(waiting.began_ms) as f64;
+            if age > slowest && waiting.connection.may_count(waiting.exchange) {
+                seen.push((bucket_of(age), 1));
+            }
+        }
+    }
+}
