@@ -16,6 +16,7 @@ pub mod outcome;
 pub mod rollout;
 pub mod routing;
 pub mod sessions;
+pub mod simulate;
 pub mod telemetry;
 pub mod wire;
 pub mod worker;

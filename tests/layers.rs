@@ -15,6 +15,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("analysis", &[]),
     ("rollout", &["analysis", "config", "routing"]),
+    // Rollouts that never happened.
+    ("simulate", &["analysis", "rollout", "config", "routing"]),
     // Counters and the judge of a rollout, for the engine.
     ("evidence", &["analysis", "rollout", "routing"]),
     // Counters per data thread: `routing::Thread` is their index.
@@ -84,7 +86,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Intervals of rates are for people.
     (
         "cli",
-        &["analysis", "config", "routing", "control", "worker", "demo", "telemetry", "admin", "endpoints", "sessions"],
+        &[
+            "analysis",
+            "config",
+            "routing",
+            "rollout",
+            "simulate",
+            "control",
+            "worker",
+            "demo",
+            "telemetry",
+            "admin",
+            "endpoints",
+            "sessions",
+        ],
     ),
 ];
 
@@ -102,6 +117,7 @@ const PURE: &[&str] = &[
     "alerts/payload",
     "analysis",
     "rollout",
+    "simulate",
     "routing",
     "config/check",
     "control/decide",

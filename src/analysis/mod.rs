@@ -27,7 +27,7 @@ pub use eproc::{EProc, Grid, theta0};
 pub use errors::{ErrorJudge, ErrorLimits, ErrorMeters, HoldReason, Verdict, bake_limit};
 pub use interval::{rate_interval, wilson};
 pub use latency::{LEVELS, LatencyJudge, MARGIN};
-pub use promote::{PromoteGate, QuickEnough};
+pub use promote::{PromoteGate, QuickEnough, fast_requests_needed, requests_needed};
 pub use sketch::{MAX_BUCKET, MIN_BUCKET, Sketch, bucket_of, value_of};
 
 /// Which version of a rollout.

@@ -78,6 +78,38 @@ impl QuickEnough {
     }
 }
 
+/// How many requests without a failure prove that fewer than the part `errors_below` fail.
+pub fn requests_needed(errors_below: f64) -> u64 {
+    fewest(|clean| {
+        let mut gate = PromoteGate::new(errors_below, 1.0);
+        gate.succeeded(Arm::Canary, clean);
+        gate.proven()
+    })
+}
+
+/// How many requests, all of them inside the time limit, prove that at least the part `quantile` of all is.
+pub fn fast_requests_needed(quantile: f64) -> u64 {
+    fewest(|fast| {
+        let mut test = QuickEnough::new(quantile);
+        test.batch(fast, fast);
+        test.proven()
+    })
+}
+
+/// The least number that is enough, where more is never less.
+fn fewest(is_enough: impl Fn(u64) -> bool) -> u64 {
+    let (mut little, mut enough) = (0, 1);
+    // Beyond that nothing is ever proven: such a promise is no rate.
+    while !is_enough(enough) && enough < 1 << 50 {
+        (little, enough) = (enough, enough * 2);
+    }
+    while enough - little > 1 {
+        let middle = little + (enough - little) / 2;
+        if is_enough(middle) { enough = middle } else { little = middle }
+    }
+    enough
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +121,20 @@ mod tests {
         assert!(!gate.proven(), "{}", gate.value());
         gate.succeeded(Arm::Canary, 1);
         assert!(gate.proven(), "{}", gate.value());
+    }
+
+    #[test]
+    fn a_promise_says_how_many_requests_it_takes() {
+        assert_eq!(requests_needed(0.001), 4_466);
+        for rate in [0.00001, 0.0005, 0.01, 0.5] {
+            let needed = requests_needed(rate);
+            assert!(needed as f64 * rate > 1.0 && needed as f64 * rate < 20.0, "{rate}: {needed}");
+        }
+        let fast = [0.5, 0.95, 0.99].map(fast_requests_needed);
+        assert!(fast.is_sorted() && fast[0] > 2 && fast[2] < 1_000, "{fast:?}");
+        let mut test = QuickEnough::new(0.95);
+        test.batch(fast[1] - 1, fast[1] - 1);
+        assert!(!test.proven(), "one fewer is not enough");
     }
 
     #[test]

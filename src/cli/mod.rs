@@ -28,6 +28,7 @@ mod report;
 mod rollback;
 mod rollout;
 mod run;
+mod simulate;
 mod status;
 mod switch;
 mod weights;
@@ -69,6 +70,8 @@ enum Command {
     /// What a rollout is to do (start, promote, pause, resume, abort, approve), and what it did: report
     #[command(subcommand)]
     Rollout(rollout::Command),
+    /// Show what a rollout would do, in seconds: the real rules on made or recorded traffic
+    Simulate(simulate::Args),
     /// Show how a request would be routed, and why, without sending it
     Explain(explain::Args),
     /// Send all traffic of a service to one version; several services flip at once
@@ -137,6 +140,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => output::block_on(plan::run(args)),
         Command::Status(args) => output::block_on(status::run(args)),
         Command::Rollout(command) => output::block_on(rollout::run(command)),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Explain(args) => output::block_on(explain::run(args)),
         Command::Switch(args) => output::block_on(switch::run(args)),
         Command::Rollback(args) => output::block_on(rollback::run(args)),
@@ -190,6 +194,9 @@ mod tests {
             "rollout event shop v2 restart",
             "rollout report shop --all",
             "rollout report shop --format html --output report.html",
+            "simulate -c switchback.yaml --scenario errors=5%,stable=0.01%,rps=2000,after=25% --scenario healthy",
+            "simulate --service shop --runs 1 --seed 7 --rps 50 --exact --json",
+            "simulate --from-access-log access.jsonl",
             "hold shop",
             "release shop --json",
             "clear shop",
@@ -213,9 +220,20 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_exit_code_2() {
-        for line in
-            ["", "fly", "switch", "weights shop", "revert", "revert x", "explain GET", "drain shop", "demo --fault x"]
-        {
+        for line in [
+            "",
+            "fly",
+            "simulate --runs 0",
+            "simulate --rps -1",
+            "simulate --rps 5 --from-access-log x",
+            "switch",
+            "weights shop",
+            "revert",
+            "revert x",
+            "explain GET",
+            "drain shop",
+            "demo --fault x",
+        ] {
             let words = std::iter::once("switchback").chain(line.split(' ').filter(|word| !word.is_empty()));
             let error = Cli::try_parse_from(words).err().expect(line);
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -10,14 +10,12 @@ use tokio::sync::Notify;
 
 use super::note::{FailedRequest, Failing, Notes};
 use crate::analysis::{Arm, MAX_BUCKET, MIN_BUCKET, bucket_of};
-use crate::rollout::{Failure, Judge};
+use crate::rollout::{Failure, Judge, replays_allowed};
 use crate::routing::{Thread, is_first};
 
 /// Failures that are left to whoever judges; beyond that a thread waits until it can judge them itself.
 const WAITING_MAX: usize = 4_096;
 const BUCKETS: usize = (MAX_BUCKET - MIN_BUCKET + 1) as usize;
-/// Replays that are always allowed: a share of nothing is nothing.
-const REPLAYS_FREE: u64 = 10;
 const NEVER: u64 = u64::MAX;
 /// All requests, in hundredths of a percent.
 const WHOLE: u64 = 10_000;
@@ -226,7 +224,7 @@ impl<J: Judging> Trial<J> {
     /// Whether one more request may be replayed on stable, within `budget_bp` hundredths of a percent of all.
     pub fn may_replay(&self, budget_bp: u16) -> bool {
         let answered = self.lines.iter().flat_map(|line| &line.answered).map(|count| count.load(Ordering::Relaxed));
-        let allowed = REPLAYS_FREE + answered.sum::<u64>() * u64::from(budget_bp) / 10_000;
+        let allowed = replays_allowed(answered.sum(), budget_bp);
         self.replays
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| (used < allowed).then_some(used + 1))
             .is_ok()

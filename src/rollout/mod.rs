@@ -97,3 +97,11 @@ pub fn guardrails_of(plan: &Plan, stage: Option<usize>) -> &Guardrails {
     let own = stage.and_then(|at| plan.stages.get(at)).and_then(|stage| stage.guardrails.as_ref());
     own.unwrap_or(&plan.guardrails)
 }
+
+/// Replays that are always allowed: a share of nothing is nothing.
+const REPLAYS_FREE: u64 = 10;
+
+/// How many failed canary requests may be replayed on stable after so many good answers of both.
+pub fn replays_allowed(answered: u64, budget_bp: u16) -> u64 {
+    REPLAYS_FREE + answered * u64::from(budget_bp) / 10_000
+}

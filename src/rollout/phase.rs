@@ -1,5 +1,7 @@
 //! The words of a rollout: where it can stand, why it stops, what can be decided and said.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::model::HookPoint;
@@ -102,4 +104,47 @@ pub enum Command {
     Resume,
     Abort { reason: Option<String> },
     Approve { gate: Option<String>, by: String },
+}
+
+/// Why a canary is not kept, for people.
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Breach::Errors => f.write_str("it failed more often than allowed and than stable"),
+            Breach::ErrorWindow => f.write_str("its rate of errors was above the limit for the whole of the window"),
+            Breach::Custom { rule } => write!(f, "it broke the guardrail `{rule}`"),
+            Breach::Latency { ratio } => slow(f, *ratio),
+            Breach::Crashes { restarts } => write!(f, "it restarted {restarts} times"),
+            Breach::Unhealthy => f.write_str("none of its endpoints could be used"),
+            Breach::Operator { who, reason } => said(f, who, reason.as_deref()),
+        }
+    }
+}
+
+/// Why a rollout does not move, for people.
+impl fmt::Display for Waits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Waits::Operator { who, reason } => said(f, who, reason.as_deref()),
+            Waits::Breach(breach) => breach.fmt(f),
+            Waits::SharedIncident => f.write_str("it fails more often than allowed, but stable is no better"),
+            Waits::StableBroken(breach) => write!(f, "{breach}; but stable has no usable endpoint to go back to"),
+            Waits::Latency { ratio } => slow(f, *ratio),
+            Waits::Inconclusive => f.write_str("neither proven good nor bad in the longest time of a stage"),
+            Waits::Refused { why } => f.write_str(why),
+            Waits::Unknown => f.write_str("its evidence could not be read back after a restart"),
+        }
+    }
+}
+
+fn slow(f: &mut fmt::Formatter<'_>, ratio: Option<f64>) -> fmt::Result {
+    f.write_str("slower than stable for too long")?;
+    ratio.map_or(Ok(()), |ratio| write!(f, " ({ratio:.2} x)"))
+}
+
+fn said(f: &mut fmt::Formatter<'_>, who: &str, reason: Option<&str>) -> fmt::Result {
+    match reason {
+        Some(reason) => write!(f, "{who}: {reason}"),
+        None => write!(f, "by {who}"),
+    }
 }

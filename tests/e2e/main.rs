@@ -46,6 +46,7 @@ mod rollout_shield;
 mod rollout_stages;
 mod self_test;
 mod shutdown;
+mod simulate;
 mod smuggling;
 mod stale_reuse;
 mod sticky;

@@ -9,6 +9,7 @@ mod report;
 mod rollout;
 #[cfg(test)]
 pub mod samples;
+mod simulate;
 mod status;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub use change::{explanation, plan, receipt};
 pub use lists::{audit, drain, drained, event, history};
 pub use page::page;
 pub use report::report;
+pub use simulate::simulated;
 pub use status::status;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,4 +15,4 @@ pub use fields::{GrpcCode, Header, HeaderText, MethodName, StatusRange};
 pub use net::{AdminBind, Bind, Endpoint, HttpUrl, is_host_name};
 pub use rate::{Number, Quantile, Rate, write_rate};
 pub use text::{AnyText, Count, Flag, LogTarget, Name, Text, Weight};
-pub use units::{BodyLimit, Percent, Size, Time, write_percent, write_size, write_time};
+pub use units::{BodyLimit, Percent, Size, Time, parse_time, write_percent, write_size, write_time};

@@ -35,6 +35,11 @@ impl<const MIN: u64> Scalar for Time<MIN> {
     }
 }
 
+/// A span of time in the format's spelling, for other places than the file.
+pub fn parse_time(text: &str) -> Option<Duration> {
+    Time::<0>::parse(text).ok().map(|time| time.0)
+}
+
 /// As the user would write it.
 pub fn write_time(time: Duration) -> String {
     let ms = time.as_millis() as u64;

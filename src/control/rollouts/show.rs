@@ -88,32 +88,9 @@ fn shown(meters: &Meters, restarts: u64) -> RolloutMeters {
 }
 
 pub(super) fn why_waits(waits: &Waits) -> String {
-    match waits {
-        Waits::Operator { who, reason: Some(reason) } => format!("{who}: {reason}"),
-        Waits::Operator { who, reason: None } => format!("by {who}"),
-        Waits::Breach(breach) => why_breach(breach),
-        Waits::SharedIncident => "it fails more often than allowed, but stable is no better".into(),
-        Waits::StableBroken(breach) => {
-            format!("{}; but stable has no usable endpoint to go back to", why_breach(breach))
-        }
-        Waits::Latency { ratio: Some(ratio) } => format!("slower than stable for too long ({ratio:.2} x)"),
-        Waits::Latency { ratio: None } => "slower than stable for too long".into(),
-        Waits::Inconclusive => "neither proven good nor bad in the longest time of a stage".into(),
-        Waits::Refused { why } => why.clone(),
-        Waits::Unknown => "its evidence could not be read back after a restart".into(),
-    }
+    waits.to_string()
 }
 
 pub(super) fn why_breach(breach: &Breach) -> String {
-    match breach {
-        Breach::Errors => "it failed more often than allowed and than stable".into(),
-        Breach::ErrorWindow => "its rate of errors was above the limit for the whole of the window".into(),
-        Breach::Custom { rule } => format!("it broke the guardrail `{rule}`"),
-        Breach::Latency { ratio: Some(ratio) } => format!("slower than stable for too long ({ratio:.2} x)"),
-        Breach::Latency { ratio: None } => "slower than stable for too long".into(),
-        Breach::Crashes { restarts } => format!("it restarted {restarts} times"),
-        Breach::Unhealthy => "none of its endpoints could be used".into(),
-        Breach::Operator { who, reason: Some(reason) } => format!("{who}: {reason}"),
-        Breach::Operator { who, reason: None } => format!("by {who}"),
-    }
+    breach.to_string()
 }
