@@ -364,7 +364,6 @@ impl Judge {
             broken: self.broken(),
             latency_holds: self.latency_holds(),
             proven: self.proven(),
-            within: self.within(),
             quick: self.quick(),
             quick_now: self.quick_now(),
             copies_fail: self.copies_fail(),
@@ -377,14 +376,9 @@ impl Judge {
         self.latency.is_holding()
     }
 
-    /// The stage's rate is inside the promise, and no luck explains it.
+    /// No luck explains how seldom it fails.
     pub fn proven(&self) -> bool {
-        self.promote.proven() && self.within()
-    }
-
-    /// The literal part of the promise: the rate of this stage.
-    pub fn within(&self) -> bool {
-        self.stage.total > 0 && self.stage.rate() < self.errors_below
+        self.promote.proven()
     }
 
     pub fn quick(&self) -> bool {

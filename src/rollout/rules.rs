@@ -16,6 +16,11 @@ use crate::config::model::{
 const UNHEALTHY: Duration = Duration::from_secs(1);
 /// "Broken, but stable is no better" for this long is for people to look at.
 const SHARED_INCIDENT: Duration = Duration::from_secs(10 * 60);
+/// Without a failure of the canary for this long an incident is over.
+const INCIDENT_OVER: Duration = Duration::from_secs(60);
+/// The rate of a stage is looked at over its hold, but not over less than this.
+const RECENT: Duration = Duration::from_secs(60);
+const RECENT_PARTS: u32 = 20;
 /// A latency hold for this long pauses whatever the ratio is.
 const LATENCY_HOLD: Duration = Duration::from_secs(30 * 60);
 /// A stage that is not proven after this many times its hold is inconclusive.
@@ -32,7 +37,17 @@ impl Rollout {
         let since = |is: bool, since: Option<Moment>| is.then(|| since.unwrap_or(now));
         self.unhealthy_since = since(self.stage.is_some() && seen.around.canary_ready == 0, self.unhealthy_since);
         self.healthy_since = since(seen.around.canary_ready == seen.around.canary_endpoints, self.healthy_since);
-        self.shared_since = since(seen.verdict == Verdict::Hold(HoldReason::Absolute), self.shared_since);
+        if seen.meters.canary.failed != self.failing.0 {
+            self.failing = (seen.meters.canary.failed, now);
+        }
+        // The evidence of an incident outlasts it.
+        let is_failing = now.since(self.failing.1) < INCIDENT_OVER;
+        let is_shared = is_failing && seen.verdict == Verdict::Hold(HoldReason::Absolute);
+        self.shared_since = since(is_shared, self.shared_since);
+        if let Some(stage) = self.stage.and_then(|at| plan.stages.get(at)) {
+            let period = hold_of(plan, stage).max(RECENT);
+            self.recent.look((period, RECENT_PARTS), seen.meters.stage, Counts::default(), now);
+        }
         self.slow_since = since(seen.latency_holds, self.slow_since);
         if let Some(rule) = &self.rules(plan).error_window {
             self.window.look(rule, seen.meters.canary, seen.meters.stable, now);
@@ -161,8 +176,8 @@ impl Rollout {
     fn proof_missing(&self, plan: &Plan, seen: &Seen) -> Vec<String> {
         let promise = &plan.promote_when;
         let (good, quick) = match promise.proof {
-            Proof::Evidence => (seen.proven, seen.quick),
-            Proof::Time => (seen.within, seen.quick_now),
+            Proof::Evidence => (seen.proven && self.within(plan, seen), seen.quick),
+            Proof::Time => (self.within(plan, seen), seen.quick_now),
         };
         let proof = match promise.proof {
             Proof::Evidence => "proof that",
@@ -176,6 +191,13 @@ impl Rollout {
             missing.push(format!("{proof} it is fast enough"));
         }
         missing
+    }
+
+    /// The literal part of the promise: the rate of the last hold, or of the stage if that is younger. Not so without
+    /// any request.
+    fn within(&self, plan: &Plan, seen: &Seen) -> bool {
+        let rate = self.recent.canary(seen.meters.stage).rate();
+        seen.meters.stage.total > 0 && rate < plan.promote_when.errors_below
     }
 
     fn health_missing(&self, plan: &Plan, stage: &Stage, seen: &Seen, now: Moment) -> Option<String> {

@@ -62,8 +62,6 @@ pub struct Seen {
     pub latency_holds: bool,
     /// The canary is proven good enough in this stage.
     pub proven: bool,
-    /// Its rate in this stage is inside the promise, proven or not; not so without any request.
-    pub within: bool,
     /// It is proven fast enough, or nothing of the kind is asked for.
     pub quick: bool,
     /// It is fast enough in this stage, proven or not, or nothing of the kind is asked for.

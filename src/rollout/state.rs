@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::outside::{Flaps, Signal, Tally};
 use super::phase::{Breach, Command, Decision, Phase, Waits};
 use super::seen::Seen;
-use super::window::Window;
+use super::window::{Sliding, Window};
 use super::{Moment, hold_of, share_of};
 use crate::config::model::{CustomEvent, HookPoint, Rollout as Plan, Then};
 
@@ -37,6 +37,12 @@ pub struct Rollout {
     pub(super) flaps: Flaps,
     #[serde(default)]
     pub(super) window: Window,
+    /// Of this stage.
+    #[serde(default)]
+    pub(super) recent: Sliding,
+    /// How many requests of the canary had failed at the last look, and when that changed last.
+    #[serde(default)]
+    pub(super) failing: (u64, Moment),
     pub(super) unhealthy_since: Option<Moment>,
     #[serde(default)]
     pub(super) healthy_since: Option<Moment>,
@@ -72,6 +78,8 @@ impl Rollout {
             signals: BTreeMap::new(),
             flaps: Flaps::default(),
             window: Window::default(),
+            recent: Sliding::default(),
+            failing: (0, now),
             unhealthy_since: None,
             healthy_since: None,
             shared_since: None,
@@ -205,6 +213,7 @@ impl Rollout {
                 self.stage = Some(*to);
                 self.stage_since = now;
                 self.slow_since = None;
+                self.recent = Sliding::default();
                 self.asked.clear();
                 self.phase = Phase::Staged;
             }

@@ -42,7 +42,6 @@ pub fn well() -> Seen {
         broken: None,
         latency_holds: false,
         proven: true,
-        within: true,
         quick: true,
         quick_now: true,
         copies_fail: false,
@@ -199,8 +198,7 @@ fn all_endpoints_have_been_healthy_for_a_while() {
 #[test]
 fn what_lasts_too_long_is_for_people() {
     let plan = plan("stages: [5%, 100%], promote_when: { hold: 1h }");
-    let cases: [(&str, Change, u64, Waits); 4] = [
-        ("shared incident", |seen| seen.verdict = Verdict::Hold(HoldReason::Absolute), 600, Waits::SharedIncident),
+    let cases: [(&str, Change, u64, Waits); 3] = [
         (
             "slow by the ratio",
             |seen| (seen.latency_holds, seen.meters.latency_ratio) = (true, Some(1.6)),
@@ -343,4 +341,46 @@ fn what_a_file_says_of_one_stage_applies_in_that_stage() {
         rollout.restarted(Moment(0));
         assert_eq!(rollout.decide(&plan, &well(), Moment(1)), wanted);
     }
+}
+
+#[test]
+fn an_incident_that_is_over_neither_pauses_nor_spoils_the_stage() {
+    let plan = plan("stages: [5%, 100%], promote_when: { hold: 1h }");
+    let mut rollout = at_stage(0);
+    let mut seen = well();
+    (seen.meters.stage, seen.meters.canary) = (Counts::default(), Counts::default());
+    let mut decided = Vec::new();
+    for second in 0..3 * 3_600 {
+        let fails = (600..900).contains(&second);
+        for counts in [&mut seen.meters.stage, &mut seen.meters.canary] {
+            counts.total += 10;
+            counts.failed += if fails { 10 } else { 0 };
+        }
+        // Evidence fades much later than the incident is over.
+        let holds = (600..3_000).contains(&second);
+        seen.verdict = if holds { Verdict::Hold(HoldReason::Absolute) } else { Verdict::Continue };
+        match rollout.decide(&plan, &seen, Moment::secs(second)) {
+            Decision::Stay => {}
+            decision => {
+                decided.push((second, decision));
+                break;
+            }
+        }
+    }
+    let [(at, Decision::Advance { to: 1 })] = decided[..] else { panic!("{decided:?}") };
+    assert!((4_400..5_000).contains(&at), "an hour after its last failure, about: {at}");
+}
+
+#[test]
+fn an_incident_that_goes_on_is_for_people() {
+    let plan = plan("stages: [5%, 100%], promote_when: { hold: 1h }");
+    let mut rollout = at_stage(0);
+    let mut seen = well();
+    seen.verdict = Verdict::Hold(HoldReason::Absolute);
+    let paused = (0..3_600).find_map(|second| {
+        seen.meters.canary.failed += u64::from(second % 30 == 0);
+        let decision = rollout.decide(&plan, &seen, Moment::secs(second));
+        (decision == Decision::Pause(Waits::SharedIncident)).then_some(second)
+    });
+    assert_eq!(paused, Some(600));
 }

@@ -5,6 +5,7 @@
 //! to nothing, which is why it asks for some failures and for stable to do better.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,7 @@ use crate::analysis::Counts;
 use crate::config::model::WindowRule;
 
 /// How finely a window is cut.
-const PARTS: u64 = 60;
+const PARTS: u32 = 60;
 /// Fewer failures than this in a window are luck.
 const FEWEST: u64 = 5;
 /// How many times stable's rate is tolerated.
@@ -26,26 +27,48 @@ struct Point {
     stable: Counts,
 }
 
-/// What was counted so far, at points of the window.
+/// What was counted lately, from counts that only grow.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sliding(VecDeque<Point>);
+
+impl Sliding {
+    /// `canary` and `stable`: everything counted until now. Returns what came in the last `period`, cut in so many parts, or
+    /// `None` if the present part is not over.
+    pub fn look(
+        &mut self,
+        (period, parts): (Duration, u32),
+        canary: Counts,
+        stable: Counts,
+        now: Moment,
+    ) -> Option<(Counts, Counts)> {
+        if self.0.back().is_some_and(|last| now.since(last.at) < period / parts) {
+            return None;
+        }
+        self.0.push_back(Point { at: now, canary, stable });
+        while self.0.get(1).is_some_and(|second| now.since(second.at) >= period) {
+            self.0.pop_front();
+        }
+        let first = self.0[0];
+        Some((since(canary, first.canary), since(stable, first.stable)))
+    }
+
+    /// What came of the canary since the beginning of the window.
+    pub fn canary(&self, canary: Counts) -> Counts {
+        self.0.front().map_or(canary, |first| since(canary, first.canary))
+    }
+}
+
+/// The literal rule's memory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Window {
-    points: VecDeque<Point>,
+    counts: Sliding,
     over_since: Option<Moment>,
 }
 
 impl Window {
     /// `canary` and `stable`: everything counted since the rollout began.
     pub fn look(&mut self, rule: &WindowRule, canary: Counts, stable: Counts, now: Moment) {
-        let step = rule.period / PARTS as u32;
-        if self.points.back().is_some_and(|last| now.since(last.at) < step) {
-            return;
-        }
-        self.points.push_back(Point { at: now, canary, stable });
-        while self.points.get(1).is_some_and(|second| now.since(second.at) >= rule.period) {
-            self.points.pop_front();
-        }
-        let first = self.points[0];
-        let (canary, stable) = (since(canary, first.canary), since(stable, first.stable));
+        let Some((canary, stable)) = self.counts.look((rule.period, PARTS), canary, stable, now) else { return };
         let is_over = canary.failed >= FEWEST && canary.rate() > rule.max && canary.rate() > RATIO * stable.rate();
         self.over_since = is_over.then(|| self.over_since.unwrap_or(now));
     }
@@ -61,8 +84,6 @@ fn since(now: Counts, then: Counts) -> Counts {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::config::model::Then;
 
@@ -105,6 +126,6 @@ mod tests {
         for second in 0..10_000 {
             window.look(&RULE, Counts::default(), Counts::default(), Moment::secs(second));
         }
-        assert!(window.points.len() <= PARTS as usize + 2, "{}", window.points.len());
+        assert!(window.counts.0.len() <= PARTS as usize + 2, "{}", window.counts.0.len());
     }
 }
