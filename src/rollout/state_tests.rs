@@ -377,10 +377,9 @@ fn an_incident_that_goes_on_is_for_people() {
     let mut rollout = at_stage(0);
     let mut seen = well();
     seen.verdict = Verdict::Hold(HoldReason::Absolute);
-    let paused = (0..3_600).find_map(|second| {
+    let paused = (0..3_600).find(|second| {
         seen.meters.canary.failed += u64::from(second % 30 == 0);
-        let decision = rollout.decide(&plan, &seen, Moment::secs(second));
-        (decision == Decision::Pause(Waits::SharedIncident)).then_some(second)
+        rollout.decide(&plan, &seen, Moment::secs(*second)) == Decision::Pause(Waits::SharedIncident)
     });
     assert_eq!(paused, Some(600));
 }

@@ -91,11 +91,14 @@ fn it_is_found_in_the_stage_in_which_it_begins() {
 
 #[test]
 fn an_outage_of_both_is_never_rolled_back() {
-    for scenario in ["outage,for=20m", "outage=50%,for=20m", "outage"] {
+    for scenario in ["outage,for=20m", "outage=50%,for=20m"] {
         let summary = Try { rps: 20.0, ..Try::default() }.summary(scenario, 10);
         assert_eq!(summary.count(End::RolledBack), 0, "{scenario}: {:?}", summary.ends);
         assert_eq!(summary.count(End::Paused), 10, "{scenario}: {:?}", summary.ends);
     }
+    let over = Try { rps: 20.0, ..Try::default() }.summary("outage", 10);
+    let ends = (over.count(End::RolledBack), over.count(End::Paused));
+    assert_eq!(ends, (0, 0), "after five minutes nobody is needed: {:?}", over.ends);
     let short = Try::default().summary("outage=1%,for=30s", 10);
     assert!(short.count(End::Promoted) >= 9, "a short one clears by itself: {:?}", short.ends);
 }
