@@ -158,6 +158,15 @@ impl ErrorJudge {
         }
     }
 
+    /// Whoever decides has seen the evidence and goes on: from here on only what comes is evidence. What was counted stays
+    /// counted.
+    pub fn begin_anew(&mut self) {
+        let new = || EProc::new(Grid::Against);
+        (self.absolute, self.relative) = (new(), new());
+        self.bake = self.bake.take().map(|_| new());
+        self.paired = self.paired.take().map(|_| Paired { absolute: new(), relative: new(), waits: None });
+    }
+
     /// Requests that did not fail.
     pub fn succeeded(&mut self, arm: Arm, requests: u64) {
         match arm {

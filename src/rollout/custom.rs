@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::{Arm, ErrorJudge, ErrorLimits};
+use crate::analysis::{Arm, ErrorJudge, ErrorLimits, Verdict};
 use crate::config::model::{CustomEvent, Guardrails, Then};
 
 /// How many times stable's rate of bad answers is tolerated.
@@ -98,6 +98,15 @@ impl Customs {
             match bad.breaks(place) {
                 true => custom.judge.failed(arm, pi),
                 false => custom.judge.succeeded(arm, 1),
+            }
+        }
+    }
+
+    /// The evidence of rules that pause, and that are broken, begins anew.
+    pub fn forgive(&mut self) {
+        for custom in self.0.iter_mut().filter(|custom| custom.rolls_back == Some(false)) {
+            if custom.judge.verdict() == Verdict::RollBack {
+                custom.judge.begin_anew();
             }
         }
     }

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::ERRORS_LIMIT;
 use super::custom::{Bad, Customs};
-use super::phase::Breach;
+use super::phase::{Breach, Waits};
 use super::seen::{Around, Meters, Seen, Thresholds};
 use crate::analysis::{
     Arm, Counts, ErrorJudge, ErrorLimits, HoldReason, LEVELS, LatencyJudge, MARGIN, PromoteGate, QuickEnough, Sketch,
     Verdict, value_of,
 };
-use crate::config::model::{Guardrails, Rollout as Plan, StageTraffic, Then};
+use crate::config::model::{Guardrails, LatencyRule, PromoteWhen, Rollout as Plan, StageTraffic, Then};
 
 /// How many times stable's rate a promoted canary may certainly not have.
 const RATIO_PROVEN: f64 = 1.5;
@@ -81,10 +81,6 @@ const BUCKETS: u64 = crate::routing::Bucket::COUNT as u64;
 
 impl Judge {
     pub fn new(plan: &Plan) -> Judge {
-        let quick = plan
-            .promote_when
-            .latency
-            .map(|promise| (promise.quantile, promise.below.as_secs_f64() * 1e3, QuickEnough::new(promise.quantile)));
         let mut judge = Judge {
             errors: ErrorJudge::new(ErrorLimits::default()),
             errors_then: None,
@@ -93,7 +89,7 @@ impl Judge {
             unequal: false,
             promote: PromoteGate::new(plan.promote_when.errors_below, RATIO_PROVEN),
             errors_below: plan.promote_when.errors_below,
-            quick,
+            quick: None,
             latency_quantile: plan.guardrails.latency.map_or(0.95, |rule| rule.quantile),
             share: 0.0,
             matched: false,
@@ -112,13 +108,26 @@ impl Judge {
         judge
     }
 
-    /// From now on these guardrails apply; what speaks against the canary is kept.
+    /// From now on these guardrails and this promise apply. What speaks against the canary is kept; a promise that is
+    /// another one now is proven anew.
     pub fn follow(&mut self, plan: &Plan, rules: &Guardrails) {
+        self.promise(&plan.promote_when);
         let (slo, rho) = rules.errors.map_or((plan.promote_when.errors_below, 1.25), |rule| (rule.max, rule.ratio));
         self.errors.set_limits(ErrorLimits { slo, rho, ..ErrorLimits::default() });
         self.errors_then = rules.errors.map(|rule| rule.then == Then::RollBack);
         self.customs.follow(rules, self.share, self.matched);
         self.latency_quantile = rules.latency.map_or(0.95, |rule| rule.quantile);
+    }
+
+    fn promise(&mut self, promise: &PromoteWhen) {
+        if promise.errors_below != self.errors_below {
+            self.errors_below = promise.errors_below;
+            self.promote = PromoteGate::new(self.errors_below, RATIO_PROVEN);
+        }
+        let wanted = promise.latency.map(|promise| (promise.quantile, promise.below.as_secs_f64() * 1e3));
+        if wanted != self.quick.as_ref().map(|(quantile, limit, _)| (*quantile, *limit)) {
+            self.quick = wanted.map(|(quantile, limit)| (quantile, limit, QuickEnough::new(quantile)));
+        }
     }
 
     /// What the canary gets from now on: a share by lot, clients by who they are, or copies. After [`Judge::enter`], or
@@ -224,8 +233,29 @@ impl Judge {
             && rate > rho * self.errors.meters().stable.rate()
     }
 
-    /// Somebody has looked at the copies that failed and goes on: the stage begins anew.
-    pub fn resumed(&mut self) {
+    /// Somebody has looked at what it waited for and goes on: the evidence of the rules that asked for this pause
+    /// begins anew. Rules that roll back forget nothing.
+    pub fn forgive(&mut self, waits: &Waits, rules: &Guardrails) {
+        let rolls_back = |rule: LatencyRule| rule.then == Then::RollBack;
+        match waits {
+            Waits::Breach(_) => {
+                if self.errors_then == Some(false) && self.errors.verdict() == Verdict::RollBack {
+                    self.errors.begin_anew();
+                    self.failed_canary.clear();
+                    self.failed_stable.clear();
+                }
+                self.customs.forgive();
+            }
+            Waits::Latency { .. } if !rules.latency.is_some_and(rolls_back) => self.latency = LatencyJudge::new(),
+            Waits::Latency { .. }
+            | Waits::Operator { .. }
+            | Waits::SharedIncident
+            | Waits::StableBroken(_)
+            | Waits::Inconclusive
+            | Waits::Refused { .. }
+            | Waits::Unknown => {}
+        }
+        // Copies are no evidence of a rule.
         if self.mirrors {
             self.stage = Counts::default();
         }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::state_tests::plan;
 use super::*;
-use crate::analysis::{Arm, HoldReason, Verdict};
+use crate::analysis::{Arm, HoldReason, Verdict, bucket_of};
 use crate::config::model::{Rollout as Plan, Then};
 
 const THREE: &str = "stages: [5%, 100%], guardrails: { custom: { slow: { status: [418], max: 1% }, odd: { header: { name: x-odd }, \
@@ -170,5 +170,54 @@ fn speeds_are_compared_between_endpoints_with_about_the_same_load() {
         }
         assert_eq!(judge.latency_holds(), compared, "{canary} and {stable} endpoints");
         assert_eq!(judge.meters().speeds_compared, compared);
+    }
+}
+
+const LIMIT_1: &str = "stages: [5%, 100%], guardrails: { errors: { max: 1% } }, promote_when: { errors_below: 1% }";
+
+#[test]
+fn an_edited_limit_is_proven_anew_and_an_unchanged_one_keeps_its_proof() {
+    let before = plan(LIMIT_1);
+    let mut judge = entered(&before, 0.05);
+    judge.succeeded(Arm::Canary, 1_000);
+    assert!(judge.proven());
+    judge.follow(&before, &before.guardrails);
+    assert!(judge.proven(), "a reload that changes nothing");
+    let stricter =
+        plan("stages: [5%, 100%], guardrails: { errors: { max: 1% } }, promote_when: { errors_below: 0.1% }");
+    judge.follow(&stricter, &stricter.guardrails);
+    assert_eq!(judge.thresholds().errors_below, 0.001);
+    assert!(!judge.proven(), "1000 requests say nothing about 0.1 %");
+    judge.succeeded(Arm::Canary, 10_000);
+    assert!(judge.proven());
+}
+
+#[test]
+fn a_latency_promise_comes_changes_and_goes_with_the_file() {
+    let promise = |below: &str| {
+        plan(&format!(
+            "stages: [5%, 100%], guardrails: {{ errors: {{ max: 1% }} }}, promote_when: {{ errors_below: 1%, latency: {{ quantile: 0.95, below: {below} }} }}"
+        ))
+    };
+    let without = plan(LIMIT_1);
+    let mut judge = entered(&without, 0.05);
+    judge.succeeded(Arm::Canary, 1_000);
+    let fast = |judge: &mut Judge| judge.latencies(&[(bucket_of(4.0), 1_000)], &[]);
+    fast(&mut judge);
+    for (plan, quick, quick_after) in [
+        (without.clone(), true, true),
+        (promise("10ms"), false, true),
+        (promise("10ms"), true, true),
+        (promise("2ms"), false, false),
+        (promise("10ms"), false, true),
+        (without.clone(), true, true),
+    ] {
+        judge.follow(&plan, &plan.guardrails);
+        let promised = plan.promote_when.latency.map(|it| (it.quantile, it.below.as_secs_f64() * 1e3));
+        assert_eq!(judge.thresholds().quick, promised);
+        assert_eq!(judge.quick(), quick, "{promised:?}");
+        fast(&mut judge);
+        assert_eq!(judge.quick(), quick_after, "{promised:?}");
+        assert!(judge.proven(), "the errors are another matter");
     }
 }

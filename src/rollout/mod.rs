@@ -22,6 +22,8 @@ mod judge;
 mod judge_tests;
 mod outside;
 mod phase;
+#[cfg(test)]
+mod resume_tests;
 mod rules;
 mod seen;
 mod series;
@@ -39,7 +41,7 @@ pub use custom::Bad;
 pub use freeze::is_frozen;
 pub use judge::{Failure, Judge};
 pub use phase::{Breach, Command, Decision, Phase, Waits};
-pub use rules::{STAGES_LONGEST, hold_of, hold_reason};
+pub use rules::{STAGES_LONGEST, hold_of};
 pub use seen::{Around, Meters, Seen, Thresholds};
 pub use series::Series;
 pub use state::Rollout;

@@ -60,6 +60,11 @@ impl Signal {
         self.is_known(fresh, now) && self.over_since.is_some_and(|since| now.since(since) >= period)
     }
 
+    /// Above its limit when it was last known.
+    pub fn is_above(&self) -> bool {
+        self.over_since.is_some()
+    }
+
     /// Inside its limit, by an answer that is not older than `fresh`.
     pub fn is_good(&self, fresh: Duration, now: Moment) -> bool {
         self.is_known(fresh, now) && self.over_since.is_none()

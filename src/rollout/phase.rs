@@ -26,6 +26,10 @@ pub enum Breach {
     },
     /// None of its endpoints could be used.
     Unhealthy,
+    /// Another service of its group went back.
+    Group {
+        with: String,
+    },
     Operator {
         who: String,
         reason: Option<String>,
@@ -116,6 +120,7 @@ impl fmt::Display for Breach {
             Breach::Latency { ratio } => slow(f, *ratio),
             Breach::Crashes { restarts } => write!(f, "it restarted {restarts} times"),
             Breach::Unhealthy => f.write_str("none of its endpoints could be used"),
+            Breach::Group { with } => write!(f, "it goes back with `{with}` of its group"),
             Breach::Operator { who, reason } => said(f, who, reason.as_deref()),
         }
     }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::outside::FLAPPING_WITHIN;
+use super::outside::{FLAPPING_WITHIN, Signal, Tally};
 use super::phase::{Breach, Phase, Waits};
 use super::seen::Seen;
 use super::state::Rollout;
+use super::window::Window;
 use super::{Moment, guardrails_of};
 use crate::analysis::{Counts, HoldReason, Verdict};
 use crate::config::model::{
@@ -48,7 +49,7 @@ impl Rollout {
             let period = hold_of(plan, stage).max(RECENT);
             self.recent.look((period, RECENT_PARTS), seen.meters.stage, Counts::default(), now);
         }
-        self.slow_since = since(seen.latency_holds, self.slow_since);
+        self.slow_since = since(self.holds_slow(plan, seen), self.slow_since);
         if let Some(rule) = &self.rules(plan).error_window {
             self.window.look(rule, seen.meters.canary, seen.meters.stable, now);
         }
@@ -86,6 +87,29 @@ impl Rollout {
         found
     }
 
+    /// Somebody has looked at a broken rule that pauses and goes on: what it counts begins anew. With all of them, as only
+    /// one was told and all are likely to be about the same. Rules that roll back forget nothing.
+    pub(super) fn forgive(&mut self, plan: &Plan, now: Moment) {
+        let rules = self.rules(plan);
+        let crashes = rules.crashes.filter(|rule| rule.then == Then::Pause);
+        if crashes.is_some_and(|rule| self.restarts.within(rule.within, now) > rule.more_than as usize) {
+            self.restarts = Tally::default();
+        }
+        // What would break it by the passing of time alone is forgiven too.
+        if rules.error_window.is_some_and(|rule| rule.then == Then::Pause) {
+            self.window = Window::default();
+        }
+        for (name, rule) in rules.custom.iter().filter(|(_, rule)| rule.then == Then::Pause) {
+            if self.is_broken_outside(name, rule, now) {
+                self.events.remove(&**name);
+            }
+            // Unknown until the next answer, which is neither a breach nor good news.
+            if self.signals.get(&**name).is_some_and(Signal::is_above) {
+                self.signals.remove(&**name);
+            }
+        }
+    }
+
     fn is_broken_outside(&self, name: &str, rule: &CustomRule, now: Moment) -> bool {
         match &rule.what {
             CustomEvent::Prometheus { every, period, .. } => {
@@ -104,6 +128,11 @@ impl Rollout {
 
     pub(super) fn customs<'a>(&self, plan: &'a Plan) -> impl Iterator<Item = (&'a str, &'a CustomEvent)> + use<'a> {
         self.rules(plan).custom.iter().map(|(name, rule): &(Name, CustomRule)| (&**name, &rule.what))
+    }
+
+    /// Slowness keeps it from going on, which it does only where there is a rule about it.
+    fn holds_slow(&self, plan: &Plan, seen: &Seen) -> bool {
+        seen.latency_holds && self.rules(plan).latency.is_some()
     }
 
     fn is_slow(&self, plan: &Plan, seen: &Seen, now: Moment) -> bool {
@@ -155,7 +184,7 @@ impl Rollout {
         if seen.meters.stage.total < stage.min_requests {
             missing.push(format!("{} requests", stage.min_requests - seen.meters.stage.total));
         }
-        missing.extend(hold_reason(seen).map(String::from));
+        missing.extend(self.hold_reason(plan, seen).map(String::from));
         match &stage.traffic {
             StageTraffic::Share(_) | StageTraffic::Match(_) => missing.extend(self.proof_missing(plan, seen)),
             // No client saw an answer, so nothing can be proven.
@@ -171,6 +200,22 @@ impl Rollout {
             missing.push("the end of the freeze window".into());
         }
         missing
+    }
+
+    /// Why nothing is promoted now although nothing is broken.
+    pub fn hold_reason(&self, plan: &Plan, seen: &Seen) -> Option<&'static str> {
+        match seen.verdict {
+            Verdict::RollBack => Some("an end of its errors"),
+            Verdict::Hold(HoldReason::Pending) => Some("an end of the doubt: it may fail more often than stable"),
+            Verdict::Hold(HoldReason::Absolute) => {
+                Some("an end of the incident: too many failures, but stable is no better")
+            }
+            Verdict::Hold(HoldReason::Relative) => {
+                Some("an end of the doubt: worse than stable, though inside the limit")
+            }
+            Verdict::Continue if self.holds_slow(plan, seen) => Some("an end of its slowness"),
+            Verdict::Continue => None,
+        }
     }
 
     fn proof_missing(&self, plan: &Plan, seen: &Seen) -> Vec<String> {
@@ -231,20 +276,6 @@ impl Rollout {
 
 fn lasts(since: Option<Moment>, period: Duration, now: Moment) -> bool {
     since.is_some_and(|since| now.since(since) >= period)
-}
-
-/// Why nothing is promoted now although nothing is broken.
-pub fn hold_reason(seen: &Seen) -> Option<&'static str> {
-    match seen.verdict {
-        Verdict::RollBack => Some("an end of its errors"),
-        Verdict::Hold(HoldReason::Pending) => Some("an end of the doubt: it may fail more often than stable"),
-        Verdict::Hold(HoldReason::Absolute) => {
-            Some("an end of the incident: too many failures, but stable is no better")
-        }
-        Verdict::Hold(HoldReason::Relative) => Some("an end of the doubt: worse than stable, though inside the limit"),
-        Verdict::Continue if seen.latency_holds => Some("an end of its slowness"),
-        Verdict::Continue => None,
-    }
 }
 
 /// The least time of a stage.

@@ -244,8 +244,11 @@ impl Rollout {
                 next if next < plan.stages.len() => Ok(Decision::Advance { to: next }),
                 _ => Ok(Decision::Promote),
             },
-            Command::Resume => match self.phase {
-                Phase::Paused(_) => {
+            Command::Resume => match &self.phase {
+                Phase::Paused(waits) => {
+                    if matches!(waits, Waits::Breach(_)) {
+                        self.forgive(plan, now);
+                    }
                     self.phase = Phase::Staged;
                     // What was waited for before the pause is not counted twice: the stage begins anew.
                     self.stage_since = now;

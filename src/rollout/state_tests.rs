@@ -259,6 +259,21 @@ fn slow_rolls_back_where_the_rule_says_so() {
 }
 
 #[test]
+fn slowness_is_nothing_to_a_rollout_without_the_rule() {
+    let plan = plan("stages: [5%, 100%], promote_when: { hold: 1m }, guardrails: { latency: off }");
+    let mut rollout = at_stage(0);
+    let mut seen = well();
+    (seen.latency_holds, seen.meters.latency_ratio) = (true, Some(9.0));
+    assert_eq!(until_decided(&mut rollout, &plan, &seen, 0, 1_000), (60, Decision::Advance { to: 1 }));
+    // Nor is it counted from then on, if the rule comes back.
+    let back = self::plan("stages: [5%, 100%], promote_when: { hold: 1h }");
+    let mut rollout = at_stage(0);
+    (0..=1_000).for_each(|second| rollout.remember(&plan, &seen, Moment::secs(second)));
+    let slow = Decision::Pause(Waits::Latency { ratio: Some(9.0) });
+    assert_eq!(until_decided(&mut rollout, &back, &seen, 1_001, 9_000), (1_601, slow));
+}
+
+#[test]
 fn a_rule_that_rolls_back_goes_before_one_that_pauses() {
     let plan = plan(
         "stages: [5%, 100%], guardrails: { crashes: { more_than: 0, within: 1m, then: pause }, \

@@ -197,12 +197,13 @@ impl<'a> Run<'a> {
     }
 
     fn note_hold(&mut self, seen: &Seen) {
+        let rules = guardrails_of(self.setup.plan, self.rollout.stage);
         let holds = match seen.verdict {
             Verdict::Hold(HoldReason::Pending) => Some("it may fail more often than stable"),
             Verdict::Hold(HoldReason::Absolute) => Some("too many failures, but stable is no better"),
             Verdict::Hold(HoldReason::Relative) => Some("worse than stable, though inside the limit"),
             Verdict::RollBack => self.holds,
-            Verdict::Continue if seen.latency_holds => Some("slower than stable"),
+            Verdict::Continue if seen.latency_holds && rules.latency.is_some() => Some("slower than stable"),
             Verdict::Continue => None,
         };
         if holds != self.holds {

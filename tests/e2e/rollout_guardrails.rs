@@ -121,3 +121,28 @@ async fn requests_that_hang_are_slow_before_they_end() {
     assert!(held["missing"].to_string().contains("an end of its slowness"), "{held}");
     clients.iter().for_each(tokio::task::JoinHandle::abort);
 }
+
+#[tokio::test]
+async fn a_resumed_rollout_goes_on_until_its_guardrail_is_broken_again() {
+    let rule = "{ errors: { then: pause }, custom: { odd: { status: [500], max: 1%, then: pause } } }";
+    let (world, _v1, v2, load) = rolling(rule, "[25%, 100%]").await;
+    for _ in 0..2 {
+        v2.set(Fault::Status(500));
+        until_phase(&world, "paused").await;
+        // Both rules know of it.
+        load.more(1_000).await;
+        v2.set(Fault::None);
+        load.more(100).await;
+        world.cli(&["rollout", "resume", "shop"]).await.ok();
+        let hour = 3_600_000;
+        until("it is looked at many times", || async {
+            rollout_of(&world).await["hold_left_ms"].as_u64().is_some_and(|left| left <= hour - 1_000)
+        })
+        .await;
+        assert_eq!(rollout_of(&world).await["phase"], "staged");
+    }
+    load.stop().await;
+    let events = world.events().await;
+    let pauses = events.iter().filter(|event| event["data"]["decision"] == "pause").count();
+    assert_eq!(pauses, 2, "each is said once");
+}

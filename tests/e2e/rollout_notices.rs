@@ -343,6 +343,113 @@ async fn what_operators_do_opens_no_alarm_and_ends_one() {
     assert_eq!(bodies(&pager).len(), 2);
 }
 
+/// An alarm of `v2` is open at `pager` and `am`, and nobody asks for anything any more; `log` is not told.
+async fn alarmed(rollout: &str) -> (World, [Origin; 5]) {
+    let mut world = World::new();
+    let (pager, am, log) = (world.origin("pager").await, world.origin("am").await, world.origin("log").await);
+    std::fs::write(world.path("routing"), "key").unwrap();
+    let top = format!(
+        "notifications:\n  pager: {{ pagerduty: {{ routing_key_file: routing, url: \"http://{}/\" }} }}\n  am: {{ alertmanager: {{ url: \
+         \"http://{}/\" }} }}\n  log: {{ webhook: {{ url: \"http://{}/\" }} }}\n",
+        pager.address, am.address, log.address
+    );
+    let (v1, v2) = start(&mut world, &top, rollout).await;
+    v2.set(Fault::Status(500));
+    let load = self::load(&world);
+    world.edit_config(to_v2);
+    until_received(&pager, "an alarm", |event| event["event_action"] == "trigger").await;
+    until_received(&am, "an alert", |alerts| alerts[0]["startsAt"].is_string()).await;
+    load.stop().await;
+    (world, [v1, v2, pager, am, log])
+}
+
+async fn until_resolved(pager: &Origin, am: &Origin) {
+    let event = until_received(pager, "the pager hears the end", |event| event["event_action"] == "resolve").await;
+    assert_eq!(event["dedup_key"], "switchback/shop/v2");
+    let alerts = until_received(am, "the alert ends", |alerts| alerts[0]["startsAt"].is_null()).await;
+    assert_eq!(alerts[0]["labels"]["version"], "v2");
+    assert_eq!((bodies(pager).len(), bodies(am).len()), (2, 2), "once");
+}
+
+/// How a rollout goes out of the file: its `rollout:` or its service.
+fn without_rollout(text: String) -> String {
+    let (before, _) = text.split_once("    rollout:\n").expect("it has one, at the end");
+    before.into()
+}
+
+fn without_service(text: String) -> String {
+    text.replace("shop", "store")
+}
+
+#[tokio::test]
+async fn an_alarm_ends_when_what_it_is_about_goes_out_of_the_file() {
+    let rolls_back = format!("{SLOW}\n  notify: [pager, am]");
+    let pauses = format!("{rolls_back}\n  shield: false\n  guardrails: {{ errors: {{ then: pause }} }}");
+    for rollout in [&rolls_back, &pauses] {
+        for edit in [without_rollout, without_service] {
+            let (world, [_v1, _v2, pager, am, log]) = alarmed(rollout).await;
+            world.edit_and_wait(edit).await;
+            until_resolved(&pager, &am).await;
+            assert_eq!(bodies(&log), Vec::<Value>::new(), "who was not named is not told");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_alarm_ends_when_what_it_is_about_went_out_of_the_file_while_nobody_looked() {
+    for edit in [without_rollout, without_service] {
+        let (mut world, [_v1, _v2, pager, am, log]) = alarmed(&format!("{SLOW}\n  notify: [pager, am]")).await;
+        world.terminate().await;
+        world.edit_config(edit);
+        world.restart().await;
+        until_resolved(&pager, &am).await;
+        assert_eq!(bodies(&log), Vec::<Value>::new(), "who was not named is not told");
+        // And that it was told is not forgotten.
+        world.terminate().await;
+        world.restart().await;
+        until("the second start is over", || async { world.generation().await > 0 }).await;
+        world.terminate().await;
+        assert_eq!((bodies(&pager).len(), bodies(&am).len()), (2, 2), "once");
+    }
+}
+
+#[tokio::test]
+async fn services_of_a_group_say_with_whom_they_went_back_and_an_operator_pages_nobody() {
+    let mut world = World::new();
+    let pager = world.origin("pager").await;
+    let origins =
+        [world.origin("v1").await, world.origin("v2").await, world.origin("v1").await, world.origin("v2").await];
+    origins.iter().for_each(Origin::stop_recording);
+    let [v1, v2, cart_v1, cart_v2] = &origins;
+    std::fs::write(world.path("routing"), "key").unwrap();
+    let top = format!(
+        "notifications: {{ pager: {{ pagerduty: {{ routing_key_file: routing, url: \"http://{}/\" }} }} }}\n",
+        pager.address
+    );
+    let more = "active: v1\nrollout: { group: suite, stages: [50%, 100%], promote_when: { hold: 1h } }";
+    let text = one_service(&[v1, v2], more) + &service("cart", &[cart_v1, cart_v2], more);
+    let routes = "routes:\n  - { name: cart, match: { path_prefix: /cart }, service: cart }\n";
+    world.start(&format!("{top}{}", text.replacen("routes:\n", routes, 1))).await;
+    world.edit_config(to_v2);
+    until_stage(&world, 1).await;
+    world.cli(&["rollout", "abort", "cart", "--reason", "complaints"]).await.ok();
+    let back = json!(["it goes back with `cart` of its group"]);
+    assert_eq!(until_phase(&world, "rolled_back").await["why"], back);
+    for name in ["shop", "cart"] {
+        world.cli(&["rollout", "start", name, "--again"]).await.ok();
+    }
+    until_stage(&world, 1).await;
+    assert_eq!(bodies(&pager), Vec::<Value>::new(), "nobody is paged for what an operator did");
+    cart_v2.set(Fault::Status(500));
+    let plan = Plan { keep_alive: 8, think: Duration::from_micros(500), path: "/cart".into(), ..Plan::default() };
+    let load = Load::start(world.web(), &plan);
+    assert_eq!(until_phase(&world, "rolled_back").await["why"], back);
+    load.stop().await;
+    until("both are alarms", || async { bodies(&pager).len() == 2 }).await;
+    let again = world.cli(&["rollout", "start", "shop"]).await;
+    assert!(again.err.contains("`v2` was rejected: it goes back with `cart` of its group"), "{}", again.err);
+}
+
 /// What Prometheus answers with one series of this value.
 fn prometheus(value: &str) -> Fault {
     let body = format!(

@@ -9,7 +9,7 @@ use crate::config::model::{CustomEvent, Intent, Rollout as Plan};
 use crate::control::api::{Refused, RolloutAction};
 use crate::control::controller::{By, Controller, Outcome};
 use crate::control::decide::{Decision as Shares, conflict, unknown};
-use crate::rollout::{Command, Decision, Rollout};
+use crate::rollout::{Command, Decision, Phase, Rollout, guardrails_of};
 use crate::telemetry::unix_ms;
 
 /// The kind of event that the guardrail `crashes` counts.
@@ -78,13 +78,16 @@ impl Controller {
         };
         // As they are in this stage.
         let meters = Some(running.trial.judge(|judge| judge.meters()));
-        let is_resume = command == Command::Resume;
+        let before = running.rollout.phase.clone();
         let decision = running
             .rollout
             .command(&plan, command, &by.author, now)
             .map_err(|why| conflict(format!("service `{service}`: {why}"), None))?;
-        if is_resume {
-            running.trial.judge(|judge| judge.resumed());
+        if let Phase::Paused(waits) = before
+            && resumes
+        {
+            let rules = guardrails_of(&plan, running.rollout.stage);
+            running.trial.judge(|judge| judge.forgive(&waits, rules));
         }
         if decision == Decision::Stay {
             if resumes {
@@ -161,12 +164,10 @@ impl Controller {
         let live = self.live();
         let gates = &live.generation.table.config.gates;
         let waits = self.rollouts.by_service.get(service).and_then(|running| match &running.rollout.phase {
-            crate::rollout::Phase::Waiting { gate } => Some(gate.clone()),
-            crate::rollout::Phase::Staged
-            | crate::rollout::Phase::Paused(_)
-            | crate::rollout::Phase::RolledBack(_)
-            | crate::rollout::Phase::Promoted
-            | crate::rollout::Phase::Superseded { .. } => None,
+            Phase::Waiting { gate } => Some(gate.clone()),
+            Phase::Staged | Phase::Paused(_) | Phase::RolledBack(_) | Phase::Promoted | Phase::Superseded { .. } => {
+                None
+            }
         });
         let Some(name) = gate.map(str::to_string).or(waits) else { return Ok(()) };
         let Some(gate) = gates.get(name.as_str()) else {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::alarm::{Gone, Told};
 use super::story::Said;
 use super::tell::{Held, Untold};
 use super::{AUTHOR, Rollouts, Running};
@@ -39,6 +40,8 @@ pub struct Saved {
     /// Somebody was told to look, and not yet that it is over.
     #[serde(default)]
     pub alarmed: bool,
+    #[serde(default)]
+    pub told: Told,
 }
 
 /// Everything about rollouts that survives a crash.
@@ -62,6 +65,7 @@ impl Rollouts {
             failing: running.trial.failing(),
             shielded: running.shielded(),
             alarmed: running.alarmed,
+            told: running.told.clone(),
         };
         Kept {
             by_service: self.by_service.iter().map(|(service, running)| (service.clone(), saved(running))).collect(),
@@ -79,7 +83,12 @@ impl Rollouts {
         let mut rollouts = Rollouts { rejected: kept.rejected, base: kept.clock, ..Rollouts::new() };
         let mut notes = Vec::new();
         for (service, saved) in kept.by_service {
-            let Some(plan) = plan_of(&service) else { continue };
+            let Some(plan) = plan_of(&service) else {
+                if saved.alarmed {
+                    rollouts.gone.push(Gone { service, rollout: saved.rollout, told: saved.told });
+                }
+                continue;
+            };
             let mut rollout = saved.rollout;
             let mut untold = Vec::new();
             let mut judge: Judge = serde_json::from_value(saved.judge).unwrap_or_else(|error| {
@@ -106,6 +115,7 @@ impl Rollouts {
                 trial: Arc::new(trial),
                 shielded_before: saved.shielded,
                 alarmed: saved.alarmed,
+                told: saved.told,
                 held: Held::No,
                 untold,
             };
@@ -126,6 +136,7 @@ impl Saved {
     pub fn begun(started: u64) -> Saved {
         let now = crate::rollout::Moment::default();
         let rollout = Rollout::new("v1".into(), "v2".into(), "mark".into(), now, started);
-        Saved { rollout, judge: serde_json::Value::Null, started, failing: [None; 2], shielded: 0, alarmed: false }
+        let (judge, failing, told) = (serde_json::Value::Null, [None; 2], Told::default());
+        Saved { rollout, judge, started, failing, shielded: 0, alarmed: false, told }
     }
 }

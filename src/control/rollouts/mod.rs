@@ -7,6 +7,7 @@
 //! asked.rs  what operators say
 //! outside.rs  webhooks that are asked, Prometheus
 //! tell.rs   notices and alarms
+//! alarm.rs  who heard of an alarm
 //! show.rs   for `status`
 //! keep.rs   what the journal keeps
 //! story.rs  what was decided and why, for people
@@ -16,6 +17,7 @@
 //! judged on the data thread that met it; if that breaks a guardrail the canary is withdrawn there and then
 //! ([`crate::evidence`]), and the generation that says so follows from here.
 
+mod alarm;
 mod asked;
 mod keep;
 mod late;
@@ -48,6 +50,7 @@ use crate::evidence::{Beside, Stamped, Trial};
 use crate::rollout::{Judge, Moment, Rollout, guardrails_of, traffic_of, watches};
 use crate::routing::table::CompiledService;
 use crate::routing::{Bucket, ServiceIdx, Share, Split, Table, VersionIdx};
+use alarm::{Gone, Told};
 use tell::{Held, Untold};
 
 /// Owner of what a rollout puts on top of the file.
@@ -64,6 +67,8 @@ pub(crate) struct Running {
     pub shielded_before: u64,
     /// An alarm is open: somebody was told to look.
     pub alarmed: bool,
+    /// Who was told to look.
+    pub told: Told,
     pub held: Held,
     pub untold: Vec<Untold>,
 }
@@ -91,6 +96,8 @@ pub(crate) struct Rollouts {
     pub sampled_at: Instant,
     /// Decided, and not yet told: what they belong to is not live yet.
     pub said: Vec<RolloutDecision>,
+    /// Forgotten, and whoever heard of its alarm not yet told.
+    pub gone: Vec<Gone>,
 }
 
 impl Rollouts {
@@ -106,6 +113,7 @@ impl Rollouts {
             faded_at: now,
             sampled_at: now,
             said: Vec::new(),
+            gone: Vec::new(),
         }
     }
 

@@ -25,7 +25,7 @@ impl Rollouts {
         threads: usize,
         now_unix: u64,
     ) {
-        self.by_service.retain(|service, _| table.service_named(service).is_some());
+        self.forget_gone(table);
         for (at, service) in table.services.iter().enumerate() {
             let (Some(plan), Intent::Active(active)) = (&service.service.rollout, &service.service.intent) else {
                 self.end(&service.name, "file");
@@ -63,6 +63,7 @@ impl Rollouts {
         self.by_service = before;
         // Nothing that was decided of it is ever told.
         self.said.clear();
+        self.gone.clear();
         for (service, running) in &self.by_service {
             let plan = table.service_named(service).and_then(|at| table.service(at).service.rollout.as_ref());
             if let Some(plan) = plan {
@@ -189,10 +190,12 @@ impl Rollouts {
         let trial = Arc::new(Trial::new(Judge::new(plan), threads, self.tripped.clone()));
         let started = self.next_start(service, rollout.since_unix);
         let before = self.by_service.get(service).filter(|before| before.alarmed);
+        let told = before.map(|before| before.told.clone()).unwrap_or_default();
         let before = before.map(|before| before.rollout.canary.clone());
         let untold = vec![Untold::Begun { before }];
         let why = format!("{} instead of {}", rollout.canary, rollout.stable);
-        let running = Running { rollout, trial, started, shielded_before: 0, alarmed: false, held: Held::No, untold };
+        let running =
+            Running { rollout, trial, started, shielded_before: 0, alarmed: false, told, held: Held::No, untold };
         self.by_service.insert(service.into(), running);
         let reason = if by.is_some() { "operator" } else { "file" };
         let (author, cause) = by.unwrap_or_default();

@@ -2,15 +2,16 @@
 //!
 //! An alarm is opened when somebody must look: a pause or a rollback that no operator asked for. It is closed by
 //! what shows that somebody did, or that nobody has to: the rollout goes on, ends well, is ended by an operator,
-//! or the next one begins. Whether one is open is journaled, so that a restart neither forgets to close it nor
+//! the next one begins, or it goes out of the configuration. Whether one is open is journaled, so that a restart neither forgets to close it nor
 //! closes what was never opened.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::alarm::Told;
 use super::tick::Step;
-use super::{Running, outside, show};
+use super::{AUTHOR, Running, outside, show};
 use crate::alerts::{Alarm, Happened, Notice, Severity};
 use crate::config::model::{HookPoint, Rollout as Plan};
 use crate::control::controller::Controller;
@@ -57,13 +58,16 @@ impl Controller {
                 Waits::Breach(_) | Waits::SharedIncident | Waits::Latency { .. } | Waits::Inconclusive | Waits::Unknown,
             ) => (Happened::Paused, Some(Severity::Warning)),
             Decision::RollBack(Breach::Operator { .. }) => (Happened::RolledBack, None),
+            // What an operator did to another service of the group.
+            Decision::RollBack(Breach::Group { .. }) if step.author != AUTHOR => (Happened::RolledBack, None),
             Decision::RollBack(
                 Breach::Errors
                 | Breach::ErrorWindow
                 | Breach::Custom { .. }
                 | Breach::Latency { .. }
                 | Breach::Crashes { .. }
-                | Breach::Unhealthy,
+                | Breach::Unhealthy
+                | Breach::Group { .. },
             ) => (Happened::RolledBack, Some(Severity::Error)),
         };
         // A gate that waits, or an operator's pause, says nothing about an alarm.
@@ -83,10 +87,30 @@ impl Controller {
 
     /// Tells what happened while a configuration or a journal was read.
     pub(crate) fn tell_all_untold(&mut self) {
-        let has_news = |(service, running): (&String, &Running)| (!running.untold.is_empty()).then(|| service.clone());
-        let services: Vec<String> = self.rollouts.by_service.iter().filter_map(has_news).collect();
+        let has_news = |(service, running): &(&String, &Running)| {
+            !running.untold.is_empty() || (running.alarmed && self.plan_of(service).is_none())
+        };
+        let news = self.rollouts.by_service.iter().filter(has_news);
+        let services: Vec<String> = news.map(|(service, _)| service.clone()).collect();
+        if services.is_empty() && self.rollouts.gone.is_empty() {
+            return;
+        }
+        self.tell_gone();
         for service in services {
             self.tell_untold(&service);
+            self.tell_unplanned(&service);
+        }
+        // Which alarms are open.
+        self.stand();
+    }
+
+    /// An alarm about a rollout that has ended, of a service that has no `rollout:` any more.
+    fn tell_unplanned(&mut self, service: &str) {
+        let Some(running) = self.rollouts.by_service.get(service).filter(|running| running.alarmed) else { return };
+        if self.plan_of(service).is_none() {
+            let canary = &running.rollout.canary;
+            let message = format!("rollout {canary}: service `{service}` has no `rollout:` any more");
+            self.tell_of(service, Happened::Ended, (None, true), message, "file");
         }
     }
 
@@ -122,10 +146,11 @@ impl Controller {
     }
 
     /// Says once that nothing moves on although nothing is broken.
-    pub(super) fn tell_held(&mut self, service: &str, seen: &Seen) {
+    pub(super) fn tell_held(&mut self, service: &str, plan: &Plan, seen: &Seen) {
         let now = self.rollouts.now();
         let Some(running) = self.rollouts.by_service.get_mut(service) else { return };
-        let why = crate::rollout::hold_reason(seen).filter(|_| running.rollout.phase == Phase::Staged);
+        let rollout = &running.rollout;
+        let why = rollout.hold_reason(plan, seen).filter(|_| rollout.phase == Phase::Staged);
         let Some(why) = why else {
             running.held = Held::No;
             return;
@@ -144,10 +169,13 @@ impl Controller {
     fn tell_begun(&mut self, service: &str, before: Option<String>, message: String) {
         let Some(plan) = self.plan_of(service) else { return };
         let Some(running) = self.rollouts.by_service.get(service) else { return };
-        let alarm = if before.is_some() { Alarm::Closes } else { Alarm::Quiet };
+        let (alarm, told) = match before {
+            Some(_) => (Alarm::Closes, Told::of(&plan).and(&running.told)),
+            None => (Alarm::Quiet, Told::of(&plan)),
+        };
         let evidence = evidence(running, "started");
-        let notice = notice(service, &running.rollout, &plan, Happened::Started, alarm, message, evidence);
-        self.send(&plan, &Notice { before, ..notice });
+        let notice = notice(service, &running.rollout, told.stages, Happened::Started, alarm, message, evidence);
+        self.send(&told, &Notice { before, ..notice });
     }
 
     /// `(opens, closes)`: what an alarm would do.
@@ -166,21 +194,27 @@ impl Controller {
             None if closes && running.alarmed => Alarm::Closes,
             None => Alarm::Quiet,
         };
-        running.alarmed = match alarm {
-            Alarm::Opens(_) => true,
-            Alarm::Closes => false,
-            Alarm::Quiet => running.alarmed,
+        let told = match (plan.as_ref().map(Told::of), alarm) {
+            (Some(told), Alarm::Quiet) => told,
+            (Some(told), Alarm::Opens(_) | Alarm::Closes) if running.alarmed => told.and(&running.told),
+            (Some(told), Alarm::Opens(_) | Alarm::Closes) => told,
+            (None, Alarm::Closes) => running.told.clone(),
+            // Nobody is named who wants to know.
+            (None, Alarm::Opens(_) | Alarm::Quiet) => return,
         };
-        // Without a plan nobody is named who wants to know.
-        let Some(plan) = plan else { return };
+        match alarm {
+            Alarm::Opens(_) => (running.alarmed, running.told) = (true, told.clone()),
+            Alarm::Closes => running.alarmed = false,
+            Alarm::Quiet => {}
+        }
         let evidence = evidence(running, reason);
-        let notice = notice(service, &running.rollout, &plan, happened, alarm, message, evidence);
-        self.send(&plan, &notice);
+        let notice = notice(service, &running.rollout, told.stages, happened, alarm, message, evidence);
+        self.send(&told, &notice);
     }
 
-    fn send(&self, plan: &Plan, notice: &Notice) {
+    pub(super) fn send(&self, told: &Told, notice: &Notice) {
         let live = self.live();
-        self.outside.desk.tell(&live.generation.table.config.notifications, plan.notify.as_deref(), notice);
+        self.outside.desk.tell(&live.generation.table.config.notifications, told.notify.as_deref(), notice);
     }
 
     /// Webhooks that want to know of a rollback, after the fact; that one cannot be told is told to people.
@@ -198,7 +232,7 @@ impl Controller {
             let failed = notice(
                 &step.service,
                 &running.rollout,
-                &plan,
+                plan.stages.len(),
                 Happened::Untold,
                 alarm,
                 String::new(),
@@ -221,10 +255,10 @@ pub(super) fn evidence(running: &Running, reason: &str) -> Value {
     json!({ "reason": reason, "meters": meters, "statuses": statuses })
 }
 
-fn notice(
+pub(super) fn notice(
     service: &str,
     rollout: &Rollout,
-    plan: &Plan,
+    stages: usize,
     happened: Happened,
     alarm: Alarm,
     message: String,
@@ -237,7 +271,7 @@ fn notice(
         version: rollout.canary.clone(),
         stable: rollout.stable.clone(),
         stage: rollout.stage.map_or(0, |at| at + 1),
-        stages: plan.stages.len(),
+        stages,
         message,
         evidence,
         at_unix_ms: unix_ms(),

@@ -80,7 +80,7 @@ impl Controller {
         for service in services {
             let Some(seen) = self.seen(&service) else { continue };
             let Some(plan) = self.plan_of(&service) else { continue };
-            self.tell_held(&service, &seen);
+            self.tell_held(&service, &plan, &seen);
             let endpoints = self.endpoints_of_canary(&service);
             let Some(running) = self.rollouts.by_service.get_mut(&service) else { continue };
             running.rollout.endpoints(endpoints.iter().map(|(address, ready)| (address.as_str(), *ready)), now);
@@ -147,7 +147,7 @@ impl Controller {
                 if same && *other != step.service && running.rollout.is_running() {
                     more.push(Step {
                         service: other.clone(),
-                        decision: step.decision.clone(),
+                        decision: Decision::RollBack(Breach::Group { with: step.service.clone() }),
                         cause: format!("rollback {other} with {} of group {group}", step.service),
                         trigger_nanos: step.trigger_nanos,
                         author: step.author.clone(),
@@ -373,6 +373,7 @@ fn breach_name(breach: &Breach) -> &'static str {
         Breach::Latency { .. } => "latency",
         Breach::Crashes { .. } => "crashes",
         Breach::Unhealthy => "unhealthy",
+        Breach::Group { .. } => "group",
         Breach::Operator { .. } => "operator",
     }
 }
