@@ -180,6 +180,24 @@ fn a_pause_of_an_operator_forgives_nothing() {
     assert_eq!(run.second(), Decision::Pause(Waits::Breach(Breach::Errors)), "nobody was told of this one yet");
 }
 
+#[test]
+fn clients_that_failed_before_a_resume_count_again() {
+    let plan = plan("stages: [5%, 100%], guardrails: { errors: { max: 1%, then: pause } }");
+    let mut judge = Judge::new(&plan);
+    judge.enter((&plan, &plan.guardrails), 0.05, 500, |bucket| bucket < 500);
+    let mut all_fail = || {
+        for bucket in 0..40 {
+            judge.succeeded(Arm::Stable, 19);
+            judge.failed(&Failure { arm: Arm::Canary, pi: 0.05, bucket: Some(bucket), status: 500, bad: Bad::FAILED });
+        }
+        let broken = judge.broken();
+        judge.forgive(&Waits::Breach(Breach::Errors), &plan.guardrails);
+        (broken, judge.broken())
+    };
+    let wanted = (Some((Breach::Errors, Then::Pause)), None);
+    assert_eq!([all_fail(), all_fail()], [wanted.clone(), wanted]);
+}
+
 proptest! {
     #[test]
     fn without_anything_new_there_is_no_new_pause(what in prop::collection::vec(0_u8..4, 1..400)) {
