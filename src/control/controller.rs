@@ -291,7 +291,8 @@ impl Controller {
         let whole = (!is_file).then(|| self.whole_by(&by));
         let Candidate { table, sources, hash, warnings } = candidate;
         let pending = self.unconfirmed.take();
-        let outcome = self.adopt(Wanted { table, sources, hash, warnings, shares, overlay, whole, notes }, by);
+        let wanted = Wanted { table, sources, hash, warnings, shares, overlay, whole, notes };
+        let outcome = self.return_to(wanted, by);
         if outcome.is_err() {
             self.unconfirmed = pending;
         }
@@ -327,11 +328,23 @@ impl Controller {
         let cause = format!("generation {generation} was not confirmed in time: back to {before_number}");
         let trigger = Trigger { nanos: self.shared.live.nanos(), unix_ms: unix_ms() };
         self.tell("confirm", cause.clone(), json!({ "generation": generation, "back_to": before_number }));
-        if let Err(refused) = self.adopt(before, By { author: "confirm".into(), cause, trigger }) {
+        if let Err(refused) = self.return_to(before, By { author: "confirm".into(), cause, trigger }) {
             tracing::error!(?refused, generation, "an unconfirmed generation could not be taken back");
             let message = format!("generation {generation} was not confirmed but could not be taken back: {refused:?}");
             self.tell("warning", message, json!({ "generation": generation }));
         }
+    }
+
+    /// Takes an earlier generation over. Rollouts that do not lead there end, unless it is refused.
+    fn return_to(&mut self, wanted: Wanted, by: By) -> Result<Outcome, Refused> {
+        let rollouts = self.rollouts.by_service.clone();
+        self.rollouts.return_to(&wanted.table, &wanted.overlay, &by.author);
+        let outcome = self.adopt(wanted, by);
+        if outcome.is_err() {
+            let live = self.live();
+            self.rollouts.go_back(rollouts, &live.generation.table);
+        }
+        outcome
     }
 
     /// Takes a candidate over. If it is refused, no rollout has heard of it.
@@ -389,7 +402,9 @@ impl Controller {
         let before = &live.generation;
         let same_config = *before.table.config == *wanted.table.config;
         let same_splits = before.splits.iter().map(|split| split.shares()).eq(wanted.shares.iter().map(Vec::as_slice));
-        if same_config && same_splits {
+        let fares = |at| self.rollouts.fares_the_same(&live, ServiceIdx(at as u16));
+        let same_fares = (0..before.table.services.len()).all(fares);
+        if same_config && same_splits && same_fares {
             self.overlay = wanted.overlay;
             self.whole = wanted.whole;
             self.stand();
@@ -443,6 +458,8 @@ impl Controller {
             cause: by.cause.as_str().into(),
             at_ms: unix_ms(),
         };
+        // A rollout that this ends must not judge the requests that follow.
+        self.end_overruled(&table, &splits, &by.author);
         let stamps = self.rollouts.stamps(&table, &splits);
         let now = publish::next(&before, stamp, table, splits, stamps, &self.registry, live.threads());
         // Health checks, drains and the journal learn of it after the store: the flip waits for nobody.
@@ -474,7 +491,6 @@ impl Controller {
             shielded: 0,
             warnings,
         };
-        self.end_overruled(&now, &receipt.author);
         let written = self.record(&now);
         metrics::histogram!(names::FLIP_SECONDS).record(flip_nanos as f64 / 1e9);
         tracing::info!(

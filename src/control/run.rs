@@ -42,22 +42,23 @@ pub(crate) async fn run(mut controller: Controller, mut events: mpsc::Receiver<E
         let tripped = controller.rollouts.tripped.clone();
         let lapse = controller.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.until);
         let event = tokio::select! {
-            event = events.recv() => event,
-            () = at(lapse) => {
-                controller.confirm_lapsed();
-                controller.refresh();
-                continue;
-            }
+            biased;
             // A guardrail is broken: before anything else that waits.
             () = tripped.notified() => {
                 look(&mut controller, &mut proofs);
                 continue;
             }
+            () = at(lapse) => {
+                controller.confirm_lapsed();
+                controller.refresh();
+                continue;
+            }
+            Some(_) = proofs.join_next() => continue,
+            event = events.recv() => event,
             _ = looks.tick(), if rolling => {
                 look(&mut controller, &mut proofs);
                 continue;
             }
-            Some(_) = proofs.join_next() => continue,
         };
         match event {
             Some(Event::Asked { ask, author, if_match, trigger, reply }) => {
@@ -200,6 +201,7 @@ impl Controller {
                 }
                 Change::Clear { service } => {
                     let at = self.service(&service)?;
+                    self.may_clear(&service)?;
                     let shares = overlay::settle(self.live().generation.table.service(at), None).shares;
                     let decision = Decision { shares, warnings: Vec::new() };
                     Ok(self.flip(BTreeMap::from([(at, decision)]), by))
@@ -250,6 +252,17 @@ impl Controller {
         let runtime = live.runtime.service(at);
         let ready = |version: VersionIdx| service.service.health.is_none() || runtime.version(version).has_ready();
         decide(&Facts { service, live: live.generation.split(at).shares(), ready: &ready })
+    }
+
+    /// What a rollout holds back is not given everything because its overlay is forgotten.
+    fn may_clear(&self, service: &str) -> Result<(), Refused> {
+        match self.rollouts.by_service.get(service) {
+            Some(running) if running.rollout.is_running() => {
+                let what = format!("a rollout of service `{service}` runs, and the split is its own");
+                Err(decide::conflict(what, Some(format!("end it: switchback rollout abort {service}, or promote it"))))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn switch(&mut self, to: &BTreeMap<String, String>, force: bool, by: By) -> Result<Outcome, Refused> {

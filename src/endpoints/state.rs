@@ -330,6 +330,11 @@ impl EndpointRuntime {
         matches!(self.health(), Health::Unchecked | Health::Healthy) && !self.is_ejected() && self.is_resolved()
     }
 
+    /// Neither checked nor resolved since it is there.
+    pub fn is_unknown(&self) -> bool {
+        self.health() == Health::Unknown || !self.is_resolved()
+    }
+
     pub fn is_resolved(&self) -> bool {
         self.has_address.load(Ordering::Relaxed)
     }

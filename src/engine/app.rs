@@ -252,7 +252,9 @@ impl ProxyHttp for App {
         if retry && let Some(meter) = ctx.version_meter() {
             meter.retried(ctx.thread);
         }
-        error.set_retry(retry || ctx.shield(session, Sent::Nothing));
+        // A first attempt on a stale connection may have been read before the endpoint was gone.
+        let sent = if ctx.stale_retried { Sent::Maybe } else { Sent::Nothing };
+        error.set_retry(retry || ctx.shield(session, sent));
         error
     }
 

@@ -151,7 +151,7 @@ impl Context {
     pub fn begin(&self) {
         if let Some(core) = self.version_core() {
             core.in_flight.begin(self.thread, self.kind);
-            self.link.connection.begin(core.slot, crate::net::clock::now_ms());
+            self.link.connection.begin(core.slot, self.services.live.nanos_at(self.started) / 1_000_000);
         }
     }
 
@@ -226,7 +226,12 @@ impl Context {
         if self.status == 0 {
             self.status = status;
         }
-        let is_endpoints_fault = matches!(self.fate, Some(Fate::Deadline(Deadline::Response | Deadline::Silence)));
+        let is_endpoints_fault = match self.fate {
+            Some(Fate::Deadline(Deadline::Response | Deadline::Silence)) => true,
+            // It runs from the beginning; what an endpoint has begun to answer it may still be sending.
+            Some(Fate::Deadline(Deadline::Total)) => !self.link.is_answered() && self.link.request_complete(),
+            Some(Fate::Deadline(Deadline::Body | Deadline::Write) | Fate::Cut(_) | Fate::ClientGone) | None => false,
+        };
         if is_endpoints_fault && self.kind == Kind::Http {
             self.attempt_failed();
             self.judge_failure();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -154,7 +154,7 @@ impl<J: Judging> Trial<J> {
         }
         // Whoever holds the bench looks again after letting go of it, so none is left behind.
         while self.is_waiting() {
-            let Ok(mut bench) = self.bench.try_lock() else { return };
+            let Some(mut bench) = self.try_bench() else { return };
             self.settle(&mut bench);
         }
     }
@@ -174,7 +174,7 @@ impl<J: Judging> Trial<J> {
             act(&mut bench.judge)
         };
         while self.is_waiting() {
-            let Ok(mut bench) = self.bench.try_lock() else { break };
+            let Some(mut bench) = self.try_bench() else { break };
             self.settle(&mut bench);
         }
         result
@@ -209,8 +209,9 @@ impl<J: Judging> Trial<J> {
     }
 
     /// The canary is routed to again: it is the writer who decided against the rollback.
-    pub fn reinstate(&self) {
-        self.withdrawn.store(NEVER, Ordering::Release);
+    pub fn reinstate(&self, withdrawn_at: u64) {
+        // Only what the writer has looked at: a later withdrawal is another one. Whoever lost has been overtaken.
+        let _ = self.withdrawn.compare_exchange(withdrawn_at, NEVER, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// Whether the next request that could be copied is: exactly the share `bp` of them on each thread, in random order.
@@ -232,6 +233,15 @@ impl<J: Judging> Trial<J> {
 
     pub fn replays(&self) -> u64 {
         self.replays.load(Ordering::Relaxed)
+    }
+
+    /// Unless somebody judges right now.
+    fn try_bench(&self) -> Option<MutexGuard<'_, Bench<J>>> {
+        match self.bench.try_lock() {
+            Ok(bench) => Some(bench),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     fn settle(&self, bench: &mut Bench<J>) {

@@ -97,6 +97,13 @@ pub(super) fn open(dir: &Path, file: &Path) -> Result<Connection, JournalError> 
         return Err(JournalError::Newer { file: file.into(), found });
     }
     if !new {
+        // SQLite reads what is missing of the last page as zeroes.
+        let number =
+            |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0)).map_err(classify);
+        let whole = number("page_count")? * number("page_size")?;
+        if file.metadata().is_ok_and(|metadata| metadata.len() < whole) {
+            return damaged("it is cut short");
+        }
         let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(classify)?;
         if verdict != "ok" {
             return Err(JournalError::Damaged { file: file.into(), reason: verdict });
@@ -188,5 +195,18 @@ mod tests {
     fn every_version_before_has_its_step() {
         let from: Vec<i64> = STEPS.iter().map(|(from, _)| *from).collect();
         assert_eq!(from, (1..VERSION).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_file_that_lacks_its_last_byte_is_damaged() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join(FILE);
+        drop(open(dir.path(), &file).expect("new"));
+        drop(open(dir.path(), &file).expect("whole"));
+        let length = file.metadata().expect("it is there").len();
+        let cut = std::fs::OpenOptions::new().write(true).open(&file).expect("it can be written");
+        cut.set_len(length - 1).expect("it is cut");
+        let opened = open(dir.path(), &file);
+        assert!(matches!(opened, Err(JournalError::Damaged { .. })), "{:?}", opened.err());
     }
 }

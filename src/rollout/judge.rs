@@ -184,6 +184,11 @@ impl Judge {
     pub fn failed(&mut self, failure: &Failure) -> bool {
         let Failure { arm, pi, bucket, status, bad } = *failure;
         let has_failed = bad.has_failed();
+        if arm == Arm::Canary && pi <= 0.0 && !self.matched {
+            // It came by a match stage that is over: what testers met is not held against the canary now.
+            self.note(status);
+            return false;
+        }
         match bucket.filter(|_| self.canary_buckets > 0 && pi < 1.0) {
             _ if !has_failed => self.errors.succeeded(arm, 1),
             Some(bucket) => self.failed_for(arm, pi, bucket),

@@ -9,7 +9,8 @@ use super::*;
 use crate::analysis::Arm;
 use crate::config::model::{CustomEvent, CustomRule, Rollout as Plan, Then};
 
-const AROUND: Around = Around { canary_ready: 1, canary_endpoints: 1, stable_ready: true, frozen: false };
+const AROUND: Around =
+    Around { canary_ready: 1, canary_endpoints: 1, canary_unknown: 0, stable_ready: true, frozen: false };
 
 /// All rules pause.
 const PAUSING: &str = "stages: [5%, 100%], promote_when: { hold: 10h }, guardrails: { errors: { max: 1%, then: pause }, \

@@ -36,7 +36,9 @@ const INTERVALS_FRESH: u32 = 3;
 impl Rollout {
     pub(super) fn remember(&mut self, plan: &Plan, seen: &Seen, now: Moment) {
         let since = |is: bool, since: Option<Moment>| is.then(|| since.unwrap_or(now));
-        self.unhealthy_since = since(self.stage.is_some() && seen.around.canary_ready == 0, self.unhealthy_since);
+        // What was never looked at is not away.
+        let is_away = self.stage.is_some() && seen.around.canary_ready == 0 && seen.around.canary_unknown == 0;
+        self.unhealthy_since = since(is_away, self.unhealthy_since);
         self.healthy_since = since(seen.around.canary_ready == seen.around.canary_endpoints, self.healthy_since);
         if seen.meters.canary.failed != self.failing.0 {
             self.failing = (seen.meters.canary.failed, now);
@@ -157,7 +159,7 @@ impl Rollout {
         // Who waits at a gate has shown what there was to show.
         let is_staged = self.phase == Phase::Staged && !seen.around.frozen;
         let longest = hold_of(plan, stage) * STAGES_LONGEST;
-        let is_late = now.since(self.stage_since) >= longest && !longest.is_zero();
+        let is_late = now.since(self.stage_since.max(self.since)) >= longest && !longest.is_zero();
         (is_staged && is_late && !self.is_done(plan, seen, now)).then_some(Waits::Inconclusive)
     }
 

@@ -46,6 +46,8 @@ pub struct Around {
     /// Endpoints of the canary that may be used, and all of them.
     pub canary_ready: usize,
     pub canary_endpoints: usize,
+    /// Those of which nothing is known yet: neither checked nor resolved since they are there.
+    pub canary_unknown: usize,
     /// Stable could take everything.
     pub stable_ready: bool,
     /// A freeze window is open: nothing moves forward.

@@ -5,7 +5,8 @@ use crate::analysis::Arm;
 use crate::config::load::{Source, parse};
 use crate::config::model::Rollout as Plan;
 
-const AROUND: Around = Around { canary_ready: 1, canary_endpoints: 1, stable_ready: true, frozen: false };
+const AROUND: Around =
+    Around { canary_ready: 1, canary_endpoints: 1, canary_unknown: 0, stable_ready: true, frozen: false };
 
 fn plan(stage: &str) -> Plan {
     let text = format!(
@@ -117,4 +118,16 @@ fn a_match_stage_rolls_back_by_its_own_clients_and_is_proven_by_them() {
     assert!(!judge.proven());
     judge.succeeded(Arm::Canary, 1);
     assert!(judge.proven(), "with the absolute half alone");
+}
+
+#[test]
+fn late_failures_of_testers_are_not_held_against_the_next_stage() {
+    let plan = plan("5%");
+    let mut judge = Judge::new(&plan);
+    judge.enter((&plan, &plan.guardrails), 0.05, 500, |bucket| bucket < 500);
+    judge.serves(traffic_of(&plan, Some(0)));
+    for bucket in 0..50 {
+        assert!(!judge.failed(&Failure { bucket: Some(bucket), ..failure(Arm::Canary) }));
+    }
+    assert_eq!(judge.meters().canary.failed, 0);
 }

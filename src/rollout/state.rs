@@ -48,6 +48,9 @@ pub struct Rollout {
     pub(super) healthy_since: Option<Moment>,
     pub(super) shared_since: Option<Moment>,
     pub(super) slow_since: Option<Moment>,
+    /// What the file named when an operator began it; `None`: the file did.
+    #[serde(default)]
+    pub intent: Option<String>,
     /// The gate of this stage (its index) has said yes.
     approved: Option<usize>,
     /// What the webhooks of the next step were asked, and their word.
@@ -84,6 +87,7 @@ impl Rollout {
             healthy_since: None,
             shared_since: None,
             slow_since: None,
+            intent: None,
             approved: None,
             asked: Vec::new(),
         }
@@ -162,6 +166,30 @@ impl Rollout {
     /// After a restart, or when it is somebody else now: whoever was asked is asked again.
     pub fn forget_asked(&mut self) {
         self.asked.retain(|(_, word)| *word != Word::Asked);
+    }
+
+    /// The process began anew: whoever was asked is asked again, and nothing is known yet of any endpoint.
+    pub fn starts_again(&mut self) {
+        self.forget_asked();
+        self.unhealthy_since = None;
+    }
+
+    /// The plan has changed while the canary has `live` hundredths of a percent. Goes to the last stage that gives it no
+    /// more than that, to begin it; before the first one if there is none. Says whether it had to.
+    pub fn refit(&mut self, plan: &Plan, live: u16, now: Moment) -> bool {
+        let Some(at) = self.stage else { return false };
+        if plan.stages.get(at).is_some_and(|stage| share_of(stage) == live) {
+            return false;
+        }
+        self.stage = plan.stages.iter().rposition(|stage| share_of(stage) <= live);
+        self.stage_since = now;
+        self.approved = None;
+        self.asked.clear();
+        self.recent = Sliding::default();
+        if let Phase::Waiting { .. } = self.phase {
+            self.phase = Phase::Staged;
+        }
+        true
     }
 
     /// What to do next. Rollback first, in every running phase; then what stops; then what moves on.
@@ -261,12 +289,8 @@ impl Rollout {
             },
             Command::Approve { gate, .. } => match &self.phase {
                 Phase::Waiting { gate: waits } if gate.as_ref().is_none_or(|gate| gate == waits) => {
-                    let next = self.stage.map_or(0, |at| at + 1);
-                    self.approved = Some(next);
-                    if self.asks(plan, &[HookPoint::BeforeStage]).is_none() {
-                        return Ok(Decision::Advance { to: next });
-                    }
-                    // A webhook has a word in it too; it is asked at the next look.
+                    self.approved = Some(self.stage.map_or(0, |at| at + 1));
+                    // The next look goes on, if nothing else speaks against it by now.
                     self.phase = Phase::Staged;
                     self.since = now;
                     Ok(Decision::Stay)

@@ -65,7 +65,7 @@ pub fn well() -> Seen {
             speeds_compared: true,
             promised_ms: None,
         },
-        around: Around { canary_ready: 2, canary_endpoints: 2, stable_ready: true, frozen: false },
+        around: Around { canary_ready: 2, canary_endpoints: 2, canary_unknown: 0, stable_ready: true, frozen: false },
     }
 }
 
@@ -322,7 +322,17 @@ fn a_gate_waits_for_its_approver_and_a_promotion_goes_past_it() {
     let approve = |gate: &str| Command::Approve { gate: Some(gate.into()), by: "ada".into() };
     assert!(rollout.command(&plan, approve("qa"), "ada", Moment(0)).is_err());
     let next = Decision::Advance { to: 1 };
-    assert_eq!(rollout.clone().command(&plan, approve("sre"), "ada", Moment(0)), Ok(next.clone()));
+    let mut approved = rollout.clone();
+    let late = Moment::secs(20_000);
+    assert_eq!(approved.command(&plan, approve("sre"), "ada", late), Ok(Decision::Stay));
+    let mut frozen = well();
+    frozen.around.frozen = true;
+    let mut held = well();
+    held.verdict = Verdict::Hold(HoldReason::Pending);
+    for seen in [&frozen, &held] {
+        assert_eq!(approved.decide(&plan, seen, late), Decision::Stay, "a yes does not outvote what holds");
+    }
+    assert_eq!(approved.decide(&plan, &well(), late), next);
     assert_eq!(rollout.command(&plan, Command::Promote, "ada", Moment(0)), Ok(next));
 }
 
@@ -397,4 +407,33 @@ fn an_incident_that_goes_on_is_for_people() {
         rollout.decide(&plan, &seen, Moment::secs(*second)) == Decision::Pause(Waits::SharedIncident)
     });
     assert_eq!(paused, Some(600));
+}
+
+#[test]
+fn endpoints_that_were_never_looked_at_are_not_away() {
+    let plan = plan(STAGES);
+    let mut rollout = at_stage(0);
+    let mut seen = well();
+    (seen.around.canary_ready, seen.around.canary_unknown) = (0, 2);
+    assert_eq!(until_decided(&mut rollout, &plan, &seen, 1, 30).1, Decision::Stay);
+    seen.around.canary_unknown = 0;
+    let (_, decision) = until_decided(&mut rollout, &plan, &seen, 32, 10);
+    assert_eq!(decision, Decision::RollBack(Breach::Unhealthy));
+}
+
+#[test]
+fn an_edit_of_the_stages_gives_the_canary_no_more_than_it_has() {
+    for (stages, live, stage, moves) in [
+        ("[5%, 25%, 100%]", 500, Some(0), false),
+        ("[1%, 5%, 25%, 100%]", 500, Some(1), true),
+        ("[1%, 10%, 100%]", 500, Some(0), true),
+        ("[100%]", 500, None, true),
+        ("[10%, 100%]", 500, None, true),
+    ] {
+        let plan = plan(&format!("stages: {stages}"));
+        let mut rollout = at_stage(0);
+        assert_eq!(rollout.refit(&plan, live, Moment::secs(7)), moves, "{stages}");
+        assert_eq!(rollout.stage, stage, "{stages}");
+        assert!(rollout.share(&plan) <= live, "{stages}");
+    }
 }

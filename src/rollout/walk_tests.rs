@@ -362,7 +362,7 @@ fn said_something(
         (Word::Abort, _) => wrong("abort did not roll back"),
         (Word::Promote, Ok(Decision::Advance { to })) if *to == next => Ok(()),
         (Word::Promote, Ok(Decision::Promote)) if next >= plan.stages.len() => Ok(()),
-        (Word::Approve, Ok(Decision::Advance { .. } | Decision::Stay)) => {
+        (Word::Approve, Ok(Decision::Stay)) => {
             at.approved.insert(next);
             if matches!(before.phase, Phase::Waiting { .. }) { Ok(()) } else { wrong("nobody had asked") }
         }

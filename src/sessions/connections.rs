@@ -239,6 +239,19 @@ impl Connections {
         self.filtered(|exchange| exchange.slot() == slot)
     }
 
+    /// Looks at every exchange that runs on version `slot` now, where it is.
+    pub fn each_on(&self, slot: u32, mut look: impl FnMut(&Connection, Exchange, u64)) {
+        for thread in 0..self.threads.len() {
+            for (_, connection) in self.list(Thread(thread as u16)).iter() {
+                let exchange = connection.current();
+                let began_ms = connection.began_ms();
+                if exchange.slot() == slot && connection.current() == exchange {
+                    look(connection, exchange, began_ms);
+                }
+            }
+        }
+    }
+
     /// Every exchange that runs now.
     pub fn running(&self) -> Vec<Running> {
         self.filtered(|exchange| exchange.slot() != 0)

@@ -187,6 +187,7 @@ impl<'a> Run<'a> {
         let around = Around {
             canary_ready: self.setup.endpoints - usize::from(self.away.is_some()),
             canary_endpoints: self.setup.endpoints,
+            canary_unknown: 0,
             stable_ready: self.world.stable_ready(self.now),
             frozen: false,
         };

@@ -41,6 +41,7 @@ mod rollout;
 mod rollout_guardrails;
 mod rollout_notices;
 mod rollout_outside;
+mod rollout_overruled;
 mod rollout_report;
 mod rollout_shield;
 mod rollout_stages;

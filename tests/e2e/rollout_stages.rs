@@ -406,11 +406,12 @@ async fn from_copies_to_testers_to_everybody() {
         .unwrap()
         .iter()
         .filter(|one| one["number"].as_u64().unwrap() > before && one["author"] == "rollout")
-        .map(|one| one["cause"].as_str().unwrap())
+        .map(|one| one["cause"].as_str().unwrap().split(':').next().unwrap())
         .rev()
         .collect();
-    let wanted = ["mirror 10 % (stage 1)", "match (stage 2)", "50 % (stage 3)", "100 % (stage 4)"];
-    assert_eq!(causes, wanted.map(|stage| format!("rollout v2 to {stage}")));
+    let wanted =
+        ["to mirror 10 % (stage 1)", "to match (stage 2)", "to 50 % (stage 3)", "to 100 % (stage 4)", "promoted"];
+    assert_eq!(causes, wanted.map(|what| format!("rollout v2 {what}")));
 }
 
 #[tokio::test]

@@ -66,10 +66,7 @@ impl Controller {
                 Command::Approve { gate, by: who }
             }
         };
-        let word = match &command {
-            Command::Approve { .. } => Some("approve"),
-            Command::Promote | Command::Pause { .. } | Command::Resume | Command::Abort { .. } => None,
-        };
+        let approves = matches!(command, Command::Approve { .. });
         let now = self.rollouts.now();
         let resumes = command == Command::Resume;
         let Some(running) = self.rollouts.by_service.get_mut(service) else {
@@ -90,6 +87,14 @@ impl Controller {
             running.trial.judge(|judge| judge.forgive(&waits, rules));
         }
         if decision == Decision::Stay {
+            if approves {
+                let (author, cause) = (&*by.author, &*by.cause);
+                let why = format!("{author} said yes");
+                self.rollouts.say(service, Said { decision: "approve", reason: "gate", why, author, cause, meters });
+                self.tell_decisions(None);
+                // It goes on at once, if nothing else speaks against it.
+                self.rollouts.tripped.notify_one();
+            }
             if resumes {
                 let (author, cause) = (&*by.author, &*by.cause);
                 let why = format!("{author} said so; the stage begins anew");
@@ -107,8 +112,7 @@ impl Controller {
             cause: by.cause.clone(),
             trigger_nanos: Some(by.trigger.nanos),
             author: by.author.clone(),
-            word,
-            rule: if word.is_some() { "gate" } else { "operator" },
+            rule: "operator",
             meters,
         };
         let mut steps = vec![step];
@@ -152,7 +156,12 @@ impl Controller {
             rejected.remove(&to);
         }
         let now = self.rollouts.now();
-        let rollout = Rollout::new(stable.clone(), to, mark, now, unix_ms());
+        let mut rollout = Rollout::new(stable.clone(), to, mark, now, unix_ms());
+        // Until the file names another, its word is older than this one.
+        rollout.intent = match &compiled.service.intent {
+            Intent::Active(active) => Some(active.to_string()),
+            Intent::Split(_) => None,
+        };
         let shares = shares_for(compiled, &rollout, 0).expect("both exist");
         self.rollouts.insert(service, rollout, plan, self.shared.live.threads(), Some((&by.author, &by.cause)));
         // From here on the rollout owns the split; its first stage follows with the next look at it.

@@ -22,6 +22,9 @@ pub struct Rejection {
     pub why: String,
     /// Milliseconds since the Unix epoch.
     pub at: u64,
+    /// What it was to replace.
+    #[serde(default)]
+    pub stable: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,7 +109,7 @@ impl Rollouts {
             // The file may have changed meanwhile, and whoever was asked when the process ended cannot answer.
             judge.follow(&plan, guardrails_of(&plan, rollout.stage));
             judge.serves(traffic_of(&plan, rollout.stage));
-            rollout.forget_asked();
+            rollout.starts_again();
             let trial = Trial::new(judge, threads, rollouts.tripped.clone()).with_failing(saved.failing);
             let is_lost = !untold.is_empty();
             let running = Running {

@@ -19,11 +19,11 @@ impl Controller {
         let Some(version) = table.service(at).version_named(version) else { return };
         let slot = live.runtime.service(at).version(version).core.slot;
         let now_ms = self.shared.live.nanos() / 1_000_000;
-        for waiting in self.shared.connections.running_on(slot) {
-            let age = now_ms.saturating_sub(waiting.began_ms) as f64;
-            if age > slowest && waiting.connection.may_count(waiting.exchange) {
+        self.shared.connections.each_on(slot, |connection, exchange, began_ms| {
+            let age = now_ms.saturating_sub(began_ms) as f64;
+            if age > slowest && connection.may_count(exchange) {
                 seen.push((bucket_of(age), 1));
             }
-        }
+        });
     }
 }

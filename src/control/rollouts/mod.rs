@@ -45,7 +45,8 @@ pub(crate) use story::Stories;
 use super::Snapshot;
 use super::api::RolloutDecision;
 use super::controller::Controller;
-use crate::config::model::{Rollout as Plan, StageTraffic};
+use super::overlay::Overlay;
+use crate::config::model::{Intent, Rollout as Plan, StageTraffic};
 use crate::evidence::{Beside, Stamped, Trial};
 use crate::rollout::{Judge, Moment, Rollout, guardrails_of, traffic_of, watches};
 use crate::routing::table::CompiledService;
@@ -203,25 +204,42 @@ impl Rollouts {
 
     /// Whether requests of this service are stamped as they ought to be.
     pub fn fares_the_same(&self, live: &Snapshot, at: ServiceIdx) -> bool {
-        let now = live.trial(at).map_or(&Beside::Nothing, |stamped| &stamped.beside);
-        now.is_same(&self.beside(live.generation.table.service(at)))
+        let service = live.generation.table.service(at);
+        let runs = self.by_service.get(&*service.name).is_some_and(|running| running.rollout.is_running());
+        let stamped = live.trial(at);
+        let now = stamped.map_or(&Beside::Nothing, |stamped| &stamped.beside);
+        (runs || stamped.is_none()) && now.is_same(&self.beside(service))
     }
 
-    /// Somebody else decides on the split of a service. Ends a rollout that could not be told from the split to have
-    /// been overruled. Says whether it did.
+    /// Somebody else decides on the split of a service, even if it stays what it is: that ends its rollout. Says whether
+    /// there was one.
     pub fn overrule(&mut self, service: &CompiledService, author: &str) -> bool {
-        let overruled = author != AUTHOR && !matches!(self.beside(service), Beside::Nothing);
+        let runs = self.by_service.get(&*service.name).is_some_and(|running| running.rollout.is_running());
+        let overruled = author != AUTHOR && runs;
         if overruled {
             self.end(&service.name, author);
         }
         overruled
     }
+
+    /// An earlier generation comes back whole. A rollout goes on only if it leads to what that one names, or owned its
+    /// split then.
+    pub fn return_to(&mut self, table: &Table, overlay: &Overlay, author: &str) {
+        for service in &table.services {
+            let Some(running) = self.by_service.get(&*service.name) else { continue };
+            let owned = overlay.get(&*service.name).is_some_and(|entry| entry.author == AUTHOR);
+            let leads_there =
+                matches!(&service.service.intent, Intent::Active(active) if **active == *running.rollout.canary);
+            if !owned && !leads_there {
+                self.end(&service.name, author);
+            }
+        }
+    }
 }
 
 impl Controller {
     /// A rollout whose split is not what runs any more has been overruled.
-    pub(crate) fn end_overruled(&mut self, now: &crate::control::Snapshot, author: &str) {
-        let table = &now.generation.table;
+    pub(crate) fn end_overruled(&mut self, table: &Table, splits: &[Arc<Split>], author: &str) {
         let overruled: Vec<String> = table
             .services
             .iter()
@@ -230,7 +248,7 @@ impl Controller {
                 let running = self.rollouts.by_service.get(&*service.name).filter(|it| it.rollout.is_running());
                 let Some((running, plan)) = running.zip(service.service.rollout.as_ref()) else { return false };
                 let wanted = shares_for(service, &running.rollout, running.rollout.share(plan));
-                wanted.is_none_or(|wanted| now.generation.splits[*at].shares() != wanted)
+                wanted.is_none_or(|wanted| splits[*at].shares() != wanted)
             })
             .map(|(_, service)| service.name.to_string())
             .collect();

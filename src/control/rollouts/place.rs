@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::story::Said;
 use super::tell::{Held, Untold};
+use super::tick::enter;
 use super::{AUTHOR, Rollouts, Running, mark_of, shares_for};
 use crate::config::model::{Intent, Rollout as Plan};
 use crate::control::controller::Settlement;
@@ -12,7 +13,7 @@ use crate::control::overlay::{self, Asker, Weights};
 use crate::evidence::Trial;
 use crate::rollout::{Judge, Phase, Rollout, guardrails_of, traffic_of};
 use crate::routing::table::CompiledService;
-use crate::routing::{Table, VersionIdx};
+use crate::routing::{Share, Table, VersionIdx};
 
 impl Rollouts {
     /// Changes what `settled` would make live so that a changed `active` begins a rollout instead. `before`
@@ -27,20 +28,32 @@ impl Rollouts {
     ) {
         self.forget_gone(table);
         for (at, service) in table.services.iter().enumerate() {
+            let is_ours = settled.overlay.get(&*service.name).is_some_and(|entry| entry.author == AUTHOR);
             let (Some(plan), Intent::Active(active)) = (&service.service.rollout, &service.service.intent) else {
+                let left = if is_ours { self.without_rollout(service) } else { None };
                 self.end(&service.name, "file");
+                if let Some((shares, note)) = left {
+                    settled.notes.push(note);
+                    let by = Asker { author: AUTHOR, cause: "its rollout was removed while it ran", now_ms: now_unix };
+                    match overlay::entry_for(service, &shares, by) {
+                        Some(entry) => settled.overlay.insert(service.name.to_string(), entry),
+                        None => settled.overlay.remove(&*service.name),
+                    };
+                    settled.shares[at] = shares;
+                }
                 continue;
             };
-            let is_ours = settled.overlay.get(&*service.name).is_some_and(|entry| entry.author == AUTHOR);
+            let ran = before(&service.name);
             let placed = if is_ours || self.is_whole(&service.name, active) {
-                self.go_on(service, plan, threads, now_unix)
+                self.go_on(service, plan, (active, ran.as_ref()), threads, now_unix)
             } else if settled.overlay.contains_key(&*service.name) {
                 // An operator's split stays; it is not the rollout's.
                 self.end(&service.name, "an operator");
                 None
             } else {
-                // A service that did not run before flips at once.
-                before(&service.name).and_then(|before| self.turn(service, plan, active, &before, threads, now_unix))
+                // A service that did not run before flips at once, unless what it is to flip to was rejected.
+                let ran = ran.or_else(|| self.instead_of(service, active));
+                ran.and_then(|before| self.turn(service, plan, active, &before, threads, now_unix))
             };
             let Some(Placed { bp, cause, note }) = placed else { continue };
             settled.notes.extend(note);
@@ -73,6 +86,25 @@ impl Rollouts {
         }
     }
 
+    /// The rollout section is gone in the middle of a rollout: nothing is promoted by that.
+    fn without_rollout(&self, service: &CompiledService) -> Option<(Vec<Share>, String)> {
+        let running = self.by_service.get(&*service.name).filter(|running| running.rollout.is_running())?;
+        let Rollout { stable, canary, .. } = &running.rollout;
+        let shares = shares_for(service, &running.rollout, 0)?;
+        let name = &service.name;
+        let note = format!(
+            "service `{name}`: its `rollout` was removed while it ran: `{stable}` has everything. To give it to `{canary}` at once: switchback clear {name}"
+        );
+        Some((shares, note))
+    }
+
+    /// What a rejected version was to replace, for a service of which nothing else is known.
+    fn instead_of(&self, service: &CompiledService, active: &str) -> Option<Weights> {
+        let rejection = self.rejection(&service.name, active, &mark_of(service, active))?;
+        let stable = rejection.stable.clone().filter(|stable| service.version_named(stable).is_some())?;
+        Some(Weights::from([(stable, 1)]))
+    }
+
     /// The last stage gives everything to the version that the file names: no overlay says so.
     fn is_whole(&self, service: &str, active: &str) -> bool {
         self.by_service.get(service).is_some_and(|running| {
@@ -81,11 +113,27 @@ impl Rollouts {
     }
 
     /// The rollout that owns the split goes on under the new configuration.
-    fn go_on(&mut self, service: &CompiledService, plan: &Plan, threads: usize, now_unix: u64) -> Option<Placed> {
+    fn go_on(
+        &mut self,
+        service: &CompiledService,
+        plan: &Plan,
+        (active, before): (&str, Option<&Weights>),
+        threads: usize,
+        now_unix: u64,
+    ) -> Option<Placed> {
         let now = self.now();
         let name: &str = &service.name;
         let running = self.by_service.get_mut(name)?;
         let rollout = &mut running.rollout;
+        let has_ended = match rollout.phase {
+            Phase::Staged | Phase::Waiting { .. } | Phase::Paused(_) => false,
+            // What was rolled back is begun anew if it is another one, by the file that still names it.
+            Phase::RolledBack(_) => rollout.canary != active,
+            Phase::Promoted | Phase::Superseded { .. } => true,
+        };
+        if has_ended {
+            return before.and_then(|before| self.turn(service, plan, active, before, threads, now_unix));
+        }
         let gone = [&rollout.stable, &rollout.canary].into_iter().find(|it| service.version_named(it).is_none());
         if let Some(gone) = gone {
             let note = format!("service `{name}`: its rollout ends, because version `{gone}` no longer exists");
@@ -105,17 +153,24 @@ impl Rollouts {
         if !rollout.is_running() {
             return None;
         }
-        // The plan may have fewer stages now.
-        if let Some(stage) = rollout.stage {
-            rollout.stage = Some(stage.min(plan.stages.len() - 1));
+        // The plan may have other stages now. The canary gets no more by that than it has.
+        let live = before.map_or(rollout.share(plan), |before| part_of(before, &rollout.canary));
+        let moves = rollout.refit(plan, live, now);
+        let (bp, stage, canary) = (rollout.share(plan), rollout.stage, rollout.canary.clone());
+        let rules = guardrails_of(plan, stage);
+        if let Some(shares) = shares_for(service, rollout, bp).filter(|_| moves) {
+            enter(&running.trial, service, rollout, plan, &shares, threads);
         }
-        let rules = guardrails_of(plan, rollout.stage);
         running.trial.judge(|judge| {
             judge.follow(plan, rules);
-            judge.serves(traffic_of(plan, rollout.stage));
+            judge.serves(traffic_of(plan, stage));
         });
-        let cause = format!("rollout of {} goes on", rollout.canary);
-        Some(Placed { bp: rollout.share(plan), cause, note: None })
+        let cause = format!("rollout of {canary} goes on");
+        let note = moves.then(|| {
+            let stage = stage.map_or("before its first stage".into(), |at| format!("at stage {}", at + 1));
+            format!("service `{name}`: the stages are others now: the rollout of `{canary}` goes on {stage}")
+        });
+        Some(Placed { bp, cause, note })
     }
 
     /// The file decides, and may name another version than the one that runs.
@@ -131,6 +186,10 @@ impl Rollouts {
         let name: &str = &service.name;
         let ran = self.by_service.get(name).filter(|running| running.rollout.is_running());
         let stable = match ran {
+            // It has no share yet, or none any more, that could tell whose the split is.
+            Some(running) if running.rollout.canary == active || running.rollout.intent.as_deref() == Some(active) => {
+                return self.go_on(service, plan, (active, Some(before)), threads, now_unix);
+            }
             Some(running) if running.rollout.stable == active => {
                 self.end(name, "file");
                 return None;
@@ -169,14 +228,14 @@ impl Rollouts {
         service: &CompiledService,
         active: &str,
         before: &impl Fn(&str) -> Option<Weights>,
-    ) -> Option<Vec<crate::routing::Share>> {
+    ) -> Option<Vec<Share>> {
         self.rejection(&service.name, active, &mark_of(service, active))?;
-        let before = before(&service.name)?;
+        let before = before(&service.name).or_else(|| self.instead_of(service, active))?;
         let others = before.iter().filter(|(version, weight)| **weight > 0 && *version != active);
         let (stable, _) = others.max_by_key(|(_, weight)| **weight)?;
         let stable: VersionIdx = service.version_named(stable)?;
-        let mut shares = vec![crate::routing::Share::Off; service.versions.len()];
-        shares[usize::from(stable.0)] = crate::routing::Share::Weight(1);
+        let mut shares = vec![Share::Off; service.versions.len()];
+        shares[usize::from(stable.0)] = Share::Weight(1);
         Some(shares)
     }
 
@@ -219,6 +278,13 @@ impl Rollouts {
             self.say(service, Said { decision: "superseded", reason, why, author, cause: "", meters: None });
         }
     }
+}
+
+/// A version's part of all weights, in hundredths of a percent.
+fn part_of(weights: &Weights, version: &str) -> u16 {
+    let all: u64 = weights.values().map(|weight| u64::from(*weight)).sum();
+    let part = weights.get(version).map_or(0, |weight| u64::from(*weight));
+    (part * 10_000).checked_div(all).unwrap_or(0) as u16
 }
 
 struct Placed {

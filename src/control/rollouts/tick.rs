@@ -38,8 +38,6 @@ pub(crate) struct Step {
     pub trigger_nanos: Option<u64>,
     /// [`AUTHOR`], or who said so.
     pub author: String,
-    /// What it is called, if not as the decision is.
-    pub word: Option<&'static str>,
     /// The rule that decided.
     pub rule: &'static str,
     /// The numbers it was decided on; `None`: what is known when it is carried out.
@@ -78,6 +76,7 @@ impl Controller {
         let now = self.rollouts.now();
         let services: Vec<String> = self.rollouts.by_service.keys().cloned().collect();
         for service in services {
+            let withdrawn = self.rollouts.by_service.get(&service).and_then(|running| running.trial.withdrawn_at());
             let Some(seen) = self.seen(&service) else { continue };
             let Some(plan) = self.plan_of(&service) else { continue };
             self.tell_held(&service, &plan, &seen);
@@ -85,9 +84,9 @@ impl Controller {
             let Some(running) = self.rollouts.by_service.get_mut(&service) else { continue };
             running.rollout.endpoints(endpoints.iter().map(|(address, ready)| (address.as_str(), *ready)), now);
             let decision = running.rollout.decide(&plan, &seen, now);
-            if !matches!(decision, Decision::RollBack(_)) && running.trial.is_withdrawn() {
+            if let Some(at) = withdrawn.filter(|_| !matches!(decision, Decision::RollBack(_))) {
                 // A data thread judged by the failures alone; what is known here speaks against going back.
-                running.trial.reinstate();
+                running.trial.reinstate(at);
             }
             if decision == Decision::Stay {
                 continue;
@@ -101,7 +100,7 @@ impl Controller {
             let trigger_nanos = running.trial.withdrawn_at();
             let (author, rule) = (AUTHOR.to_string(), rule_of(&decision));
             let meters = Some(seen.meters);
-            steps.push(Step { service, decision, cause, trigger_nanos, author, word: None, rule, meters });
+            steps.push(Step { service, decision, cause, trigger_nanos, author, rule, meters });
         }
         self.with_group(&mut steps);
         let published = self.carry_out(steps, AUTHOR);
@@ -145,13 +144,21 @@ impl Controller {
             for (other, running) in &self.rollouts.by_service {
                 let same = self.plan_of(other).and_then(|plan| plan.group).as_ref() == Some(&group);
                 if same && *other != step.service && running.rollout.is_running() {
+                    let can_go_back = self.seen(other).is_none_or(|seen| seen.around.stable_ready);
+                    let by_hand = matches!(step.decision, Decision::RollBack(Breach::Operator { .. }));
+                    let breach = Breach::Group { with: step.service.clone() };
+                    let decision = match can_go_back || by_hand {
+                        true => Decision::RollBack(breach),
+                        // A broken stable is never the target of a rollback that nobody asked for.
+                        false => Decision::Pause(Waits::StableBroken(breach)),
+                    };
+                    let what = if matches!(decision, Decision::Pause(_)) { "cannot go back" } else { "goes back" };
                     more.push(Step {
                         service: other.clone(),
-                        decision: Decision::RollBack(Breach::Group { with: step.service.clone() }),
-                        cause: format!("rollback {other} with {} of group {group}", step.service),
+                        decision,
+                        cause: format!("rollback {other} {what} with {} of group {group}", step.service),
                         trigger_nanos: step.trigger_nanos,
                         author: step.author.clone(),
-                        word: None,
                         rule: "group",
                         meters: None,
                     });
@@ -182,6 +189,7 @@ impl Controller {
         let around = Around {
             canary_ready: canary.iter().filter(|endpoint| endpoint.is_ready()).count(),
             canary_endpoints: canary.len(),
+            canary_unknown: canary.iter().filter(|endpoint| endpoint.is_unknown()).count(),
             stable_ready: stable.iter().any(|endpoint| endpoint.is_ready()),
             frozen: freeze.is_some_and(|freeze| crate::rollout::is_frozen(freeze, unix_ms())),
         };
@@ -206,9 +214,9 @@ impl Controller {
             let Some(plan) = service.service.rollout.as_ref() else { continue };
             let Some(running) = self.rollouts.by_service.get_mut(&step.service) else { continue };
             let bp = match &step.decision {
-                Decision::Stay | Decision::Wait { .. } | Decision::Ask(_) | Decision::Pause(_) | Decision::Promote => {
-                    None
-                }
+                Decision::Stay | Decision::Wait { .. } | Decision::Ask(_) | Decision::Pause(_) => None,
+                // The split is what it was; from this generation on nobody judges the version any more.
+                Decision::Promote => Some(10_000),
                 Decision::Advance { to } => Some(crate::rollout::share_of(&plan.stages[*to])),
                 Decision::RollBack(_) => Some(0),
             };
@@ -225,6 +233,7 @@ impl Controller {
                     mark: mark_of(service, &running.rollout.canary),
                     why: super::show::why_breach(breach),
                     at: unix_ms(),
+                    stable: Some(running.rollout.stable.clone()),
                 };
                 let rejected = self.rollouts.rejected.entry(step.service.clone()).or_default();
                 rejected.insert(running.rollout.canary.clone(), rejection);
@@ -276,7 +285,7 @@ impl Controller {
         let Some(running) = self.rollouts.by_service.get(&step.service) else { return };
         let meters = step.meters.unwrap_or_else(|| running.trial.judge(|judge| judge.meters()));
         let said = Said {
-            decision: step.word.unwrap_or_else(|| word_of(&step.decision)),
+            decision: word_of(&step.decision),
             reason: step.rule,
             why: match step.rule {
                 "group" => step.cause.clone(),
@@ -327,7 +336,7 @@ impl Controller {
 }
 
 /// The judge learns of the stage before its first request.
-fn enter(
+pub(super) fn enter(
     trial: &Trial<Judge>,
     service: &CompiledService,
     rollout: &Rollout,
