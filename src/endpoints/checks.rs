@@ -188,6 +188,12 @@ impl Watch {
                 continue;
             }
             let seen = self.ask(&authority).await;
+            match &seen {
+                Seen::Pass | Seen::Wrong(_) => self.endpoint.took_connection(true),
+                Seen::Refused(_) => self.endpoint.took_connection(false),
+                // It may have connected or not.
+                Seen::Silent(_) => {}
+            }
             self.judge(&mut verdict, &seen);
             let every = match verdict.health() {
                 Health::Unknown => self.definition.every.min(FIRST_PASS_EVERY),
@@ -216,7 +222,7 @@ impl Watch {
                     match asked {
                         Ok((address, Seen::Pass)) => well.push(address),
                         Ok((_, seen @ Seen::Wrong(_))) => worst = seen,
-                        Ok((_, seen @ Seen::Silent(_))) => {
+                        Ok((_, seen @ (Seen::Silent(_) | Seen::Refused(_)))) => {
                             if !matches!(worst, Seen::Wrong(_)) {
                                 worst = seen;
                             }
@@ -241,7 +247,9 @@ impl Watch {
         let changed = verdict.count(seen, self.definition.pass, self.definition.fail);
         let why = match seen {
             Seen::Pass => "the check passes".to_string(),
-            Seen::Wrong(why) | Seen::Silent(why) => format!("{why} ({} in a row)", verdict.failures()),
+            Seen::Wrong(why) | Seen::Silent(why) | Seen::Refused(why) => {
+                format!("{why} ({} in a row)", verdict.failures())
+            }
         };
         let Some(health) = changed else {
             if before == Health::Unknown {

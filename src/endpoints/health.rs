@@ -14,6 +14,8 @@ pub enum Seen {
     Wrong(String),
     /// It does not answer.
     Silent(String),
+    /// Nothing listens there.
+    Refused(String),
 }
 
 #[derive(Debug, Clone)]
@@ -34,11 +36,13 @@ impl Verdict {
         let wanted = match seen {
             Seen::Pass => Health::Healthy,
             Seen::Wrong(_) => Health::Failing,
-            Seen::Silent(_) => Health::Down,
+            Seen::Silent(_) | Seen::Refused(_) => Health::Down,
         };
         match seen {
             Seen::Pass => (self.passes, self.failures) = (self.passes.saturating_add(1), 0),
-            Seen::Wrong(_) | Seen::Silent(_) => (self.passes, self.failures) = (0, self.failures.saturating_add(1)),
+            Seen::Wrong(_) | Seen::Silent(_) | Seen::Refused(_) => {
+                (self.passes, self.failures) = (0, self.failures.saturating_add(1))
+            }
         }
         let enough = match (self.health, wanted) {
             (Health::Unknown, Health::Healthy) => true,

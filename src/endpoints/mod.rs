@@ -3,7 +3,8 @@
 pub mod checks;
 pub mod health;
 pub mod hold;
-pub mod outlier;
+pub mod life;
+mod outlier;
 pub mod pick;
 mod probe;
 mod resolve;

@@ -34,7 +34,10 @@ pub async fn probe(check: &HealthCheck, address: SocketAddr, authority: &str, de
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream, Seen> {
-    TcpStream::connect(address).await.map_err(|error| Seen::Silent(format!("connect: {error}")))
+    TcpStream::connect(address).await.map_err(|error| {
+        let why = format!("connect: {error}");
+        if error.kind() == std::io::ErrorKind::ConnectionRefused { Seen::Refused(why) } else { Seen::Silent(why) }
+    })
 }
 
 async fn http(address: SocketAddr, host: &str, path: &str, wanted: &[RangeInclusive<u16>]) -> Seen {
@@ -180,6 +183,6 @@ mod tests {
         let ask = || probe(&HealthCheck::Tcp, address, "", Duration::from_secs(5));
         assert_eq!(ask().await, Seen::Pass);
         drop(listener);
-        assert!(matches!(ask().await, Seen::Silent(why) if why.starts_with("connect:")));
+        assert!(matches!(ask().await, Seen::Refused(why) if why.starts_with("connect:")));
     }
 }

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use tokio::sync::Notify;
 
+use super::life::Life;
 use super::warm::Warmth;
 use crate::config::model::{EndpointAddress, Name};
 use crate::outcome::{Errors, Meter};
@@ -109,6 +110,8 @@ pub struct EndpointRuntime {
     pub failures_in_row: AtomicU32,
     /// Of what runs there now.
     pub warmth: Warmth,
+    /// Of its process. Several addresses are several processes, so only that of a single one is told.
+    life: Life,
     in_flight: Box<[CachePadded<AtomicU64>]>,
     /// Why the health is what it is: the last change, for `status` and events.
     pub last_change: ArcSwap<String>,
@@ -282,6 +285,7 @@ impl EndpointRuntime {
             ejected: AtomicBool::new(false),
             failures_in_row: AtomicU32::new(0),
             warmth: Warmth::default(),
+            life: Life::default(),
             in_flight: (0..threads).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
             last_change: ArcSwap::from_pointee(String::new()),
         }
@@ -328,6 +332,20 @@ impl EndpointRuntime {
     /// May be given new requests: checked (or unchecked by configuration), not ejected, resolved.
     pub fn is_ready(&self) -> bool {
         matches!(self.health(), Health::Unchecked | Health::Healthy) && !self.is_ejected() && self.is_resolved()
+    }
+
+    /// A new connection was taken, or refused: traffic and checks tell alike.
+    pub fn took_connection(&self, taken: bool) {
+        match taken {
+            _ if self.addresses() != 1 => {}
+            true => self.life.connected(),
+            false => self.life.refused(),
+        }
+    }
+
+    /// How often its process has started again since it is known.
+    pub fn restarts(&self) -> u32 {
+        self.life.restarts()
     }
 
     /// Neither checked nor resolved since it is there.

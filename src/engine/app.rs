@@ -143,6 +143,9 @@ impl ProxyHttp for App {
         }
         if !reused {
             ctx.connected = Some(ctx.started.elapsed());
+            if let Some(attempt) = &ctx.attempt {
+                attempt.endpoint.took_connection(true);
+            }
         }
         if let Some(connection) = digest.and_then(|digest| digest.socket_digest.as_ref()) {
             ctx.waits_for_canary(session, fd, connection);
@@ -243,6 +246,9 @@ impl ProxyHttp for App {
         ctx.judge_failure();
         if let Some(attempt) = &ctx.attempt {
             ctx.tried.push(attempt.endpoint.incarnation);
+            if *error.etype() == ErrorType::ConnectRefused {
+                attempt.endpoint.took_connection(false);
+            }
             attempt.endpoint.rest(attempt.address);
         }
         let attempts = ctx.compiled_service().map_or(0, |service| service.service.retry.attempts);

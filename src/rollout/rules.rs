@@ -67,7 +67,7 @@ impl Rollout {
         let rules = self.rules(plan);
         let mut found = Vec::new();
         if let Some(rule) = rules.crashes {
-            let restarts = self.restarts.within(rule.within, now);
+            let restarts = self.restarts_within(rule.within, now);
             if restarts > rule.more_than as usize {
                 found.push((Breach::Crashes { restarts }, rule.then));
             }
@@ -94,8 +94,9 @@ impl Rollout {
     pub(super) fn forgive(&mut self, plan: &Plan, now: Moment) {
         let rules = self.rules(plan);
         let crashes = rules.crashes.filter(|rule| rule.then == Then::Pause);
-        if crashes.is_some_and(|rule| self.restarts.within(rule.within, now) > rule.more_than as usize) {
+        if crashes.is_some_and(|rule| self.restarts_within(rule.within, now) > rule.more_than as usize) {
             self.restarts = Tally::default();
+            self.restarts_seen = Tally::default();
         }
         // What would break it by the passing of time alone is forgiven too.
         if rules.error_window.is_some_and(|rule| rule.then == Then::Pause) {

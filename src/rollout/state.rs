@@ -29,6 +29,9 @@ pub struct Rollout {
     /// Of the phase, for people: milliseconds since the Unix epoch.
     pub since_unix: u64,
     pub(super) restarts: Tally,
+    /// Those that were seen here: the same ones may have been reported.
+    #[serde(default)]
+    pub(super) restarts_seen: Tally,
     #[serde(default)]
     pub(super) events: BTreeMap<String, Tally>,
     #[serde(default)]
@@ -77,6 +80,7 @@ impl Rollout {
             stage_since: now,
             since_unix: now_unix,
             restarts: Tally::default(),
+            restarts_seen: Tally::default(),
             events: BTreeMap::new(),
             signals: BTreeMap::new(),
             flaps: Flaps::default(),
@@ -110,8 +114,18 @@ impl Rollout {
         self.restarts.add(now);
     }
 
+    /// An endpoint of the canary refused connections and takes them again.
+    pub fn seen_restarting(&mut self, now: Moment) {
+        self.restarts_seen.add(now);
+    }
+
+    /// As reported or as seen here, whichever is more: most were both.
+    pub(super) fn restarts_within(&self, period: std::time::Duration, now: Moment) -> usize {
+        self.restarts.within(period, now).max(self.restarts_seen.within(period, now))
+    }
+
     pub fn restarts(&self) -> usize {
-        self.restarts.all()
+        self.restarts.all().max(self.restarts_seen.all())
     }
 
     /// Something was reported that a guardrail of the user's own counts. `false`: none does.

@@ -146,3 +146,33 @@ async fn a_resumed_rollout_goes_on_until_its_guardrail_is_broken_again() {
     let pauses = events.iter().filter(|event| event["data"]["decision"] == "pause").count();
     assert_eq!(pauses, 2, "each is said once");
 }
+
+#[tokio::test]
+async fn the_fourth_restart_is_seen_without_being_told() {
+    let mut world = World::new();
+    let (v1, v2, steady) = (world.origin("v1").await, world.origin("v2").await, world.origin("v2").await);
+    v1.stop_recording();
+    let text = format!(
+        "routes: [{{ name: all, service: shop }}]\nservices:\n  shop:\n    versions:\n      v1: {{ endpoints: [\"{}\"] }}\n      \
+         v2: {{ endpoints: [\"{}\", \"{}\"] }}\n    active: v1\n    health: {{ path: /healthz, every: 100ms, timeout: 100ms, pass: 1, \
+         fail: 1 }}\n    rollout: {{ stages: [50%, 100%], promote_when: {{ hold: 1h }}, guardrails: {{ errors: off }} }}\n",
+        v1.address, v2.address, steady.address
+    );
+    world.start(&text).await;
+    world.edit_config(|text| text.replace("active: v1", "active: v2"));
+    until("the first stage", || async { rollout_of(&world).await["stage"] == 1 }).await;
+    let load = Load::start(world.web(), &Plan { keep_alive: 4, ..Plan::default() });
+    for restarts in 1..=4 {
+        v2.refuse().await;
+        let down = || async { world.service_status("shop").await.to_string().contains("refused") };
+        until("it is seen to be away", down).await;
+        v2.reopen().await;
+        until("the restart is counted", || async {
+            rollout_of(&world).await["meters"]["restarts"].as_u64() == Some(restarts)
+        })
+        .await;
+    }
+    let ended = until_phase(&world, "rolled_back").await;
+    assert_eq!(ended["why"], json!(["it restarted 4 times"]), "{ended}");
+    load.stop().await.assert_unbroken();
+}

@@ -121,6 +121,7 @@ impl Rollouts {
                 told: saved.told,
                 held: Held::No,
                 untold,
+                restarts: BTreeMap::new(),
             };
             rollouts.by_service.insert(service.clone(), running);
             if is_lost {

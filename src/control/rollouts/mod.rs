@@ -47,6 +47,7 @@ use super::api::RolloutDecision;
 use super::controller::Controller;
 use super::overlay::Overlay;
 use crate::config::model::{Intent, Rollout as Plan, StageTraffic};
+use crate::endpoints::EndpointRuntime;
 use crate::evidence::{Beside, Stamped, Trial};
 use crate::rollout::{Judge, Moment, Rollout, guardrails_of, traffic_of, watches};
 use crate::routing::table::CompiledService;
@@ -72,9 +73,22 @@ pub(crate) struct Running {
     pub told: Told,
     pub held: Held,
     pub untold: Vec<Untold>,
+    /// Restarts of the canary's endpoints that are counted already, by incarnation.
+    pub restarts: BTreeMap<u64, u32>,
 }
 
 impl Running {
+    /// Those that happened since the last look. What an endpoint did before the first one is not the rollout's.
+    fn count_restarts<'a>(&mut self, endpoints: impl Iterator<Item = &'a EndpointRuntime>, now: Moment) {
+        let before = std::mem::take(&mut self.restarts);
+        for endpoint in endpoints {
+            let restarts = endpoint.restarts();
+            let known = before.get(&endpoint.incarnation).copied().unwrap_or(restarts);
+            (known..restarts).for_each(|_| self.rollout.seen_restarting(now));
+            self.restarts.insert(endpoint.incarnation, restarts);
+        }
+    }
+
     /// Canary requests that stable answered instead.
     pub fn shielded(&self) -> u64 {
         self.shielded_before + self.trial.replays()

@@ -253,8 +253,17 @@ impl Rollouts {
         let before = before.map(|before| before.rollout.canary.clone());
         let untold = vec![Untold::Begun { before }];
         let why = format!("{} instead of {}", rollout.canary, rollout.stable);
-        let running =
-            Running { rollout, trial, started, shielded_before: 0, alarmed: false, told, held: Held::No, untold };
+        let running = Running {
+            rollout,
+            trial,
+            started,
+            shielded_before: 0,
+            alarmed: false,
+            told,
+            held: Held::No,
+            untold,
+            restarts: BTreeMap::new(),
+        };
         self.by_service.insert(service.into(), running);
         let reason = if by.is_some() { "operator" } else { "file" };
         let (author, cause) = by.unwrap_or_default();

@@ -1,6 +1,7 @@
 //! From evidence to a generation: every rollout is asked what is next, and all that moved goes live at once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -15,6 +16,7 @@ use crate::control::decide::{Decision as Shares, part};
 use crate::control::event::Trigger;
 use crate::control::publish::Published;
 use crate::control::status::address;
+use crate::endpoints::EndpointRuntime;
 use crate::evidence::Trial;
 use crate::rollout::{
     Around, Breach, Decision, Judge, Meters, Rollout, Seen, Waits, guardrails_of, label_of, traffic_of,
@@ -82,7 +84,10 @@ impl Controller {
             self.tell_held(&service, &plan, &seen);
             let endpoints = self.endpoints_of_canary(&service);
             let Some(running) = self.rollouts.by_service.get_mut(&service) else { continue };
-            running.rollout.endpoints(endpoints.iter().map(|(address, ready)| (address.as_str(), *ready)), now);
+            running
+                .rollout
+                .endpoints(endpoints.iter().map(|(endpoint, address)| (&**address, endpoint.is_ready())), now);
+            running.count_restarts(endpoints.iter().map(|(endpoint, _)| &**endpoint), now);
             let decision = running.rollout.decide(&plan, &seen, now);
             if let Some(at) = withdrawn.filter(|_| !matches!(decision, Decision::RollBack(_))) {
                 // A data thread judged by the failures alone; what is known here speaks against going back.
@@ -124,7 +129,7 @@ impl Controller {
         found.map_or(0, |endpoints| endpoints.iter().filter(|endpoint| endpoint.is_ready()).count())
     }
 
-    fn endpoints_of_canary(&self, service: &str) -> Vec<(String, bool)> {
+    fn endpoints_of_canary(&self, service: &str) -> Vec<(Arc<EndpointRuntime>, String)> {
         let live = self.live();
         let table = &live.generation.table;
         let canary = self.rollouts.by_service.get(service).and_then(|running| {
@@ -133,7 +138,7 @@ impl Controller {
         });
         let Some((at, version)) = canary else { return Vec::new() };
         let endpoints = &live.runtime.service(at).version(version).endpoints;
-        endpoints.iter().map(|endpoint| (address(&endpoint.address), endpoint.is_ready())).collect()
+        endpoints.iter().map(|endpoint| (endpoint.clone(), address(&endpoint.address))).collect()
     }
 
     /// A rollback takes the running rollouts of the same group with it.
