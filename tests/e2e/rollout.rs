@@ -365,6 +365,28 @@ async fn services_of_one_group_go_back_together() {
 }
 
 #[tokio::test]
+async fn who_was_promoted_goes_back_with_its_group_while_the_version_before_is_kept() {
+    let mut world = World::new();
+    let (v1, v2) = (world.origin("v1").await, world.origin("v2").await);
+    let rollout = |hold: &str| {
+        format!(
+            "active: v1\nrollout: {{ group: suite, stages: [50%, 100%], promote_when: {{ hold: {hold}, promote_on_time: true }} }}"
+        )
+    };
+    let text = one_service(&[&v1, &v2], &rollout("100ms")) + &service("cart", &[&v1, &v2], &rollout("1h"));
+    let routes = "routes:\n  - { name: cart, match: { path_prefix: /cart }, service: cart }\n";
+    world.start(&text.replacen("routes:\n", routes, 1)).await;
+    world.edit_config(to_v2);
+    let load = load(&world);
+    until_phase(&world, "promoted").await;
+    load.stop().await.assert_unbroken();
+    world.cli(&["rollout", "abort", "cart"]).await.ok();
+    let ended = until_phase(&world, "rolled_back").await;
+    assert_eq!(ended["why"], json!(["it goes back with `cart` of its group"]), "{ended}");
+    assert_eq!(world.service_status("shop").await["effective"], json!({ "v1": 1 }));
+}
+
+#[tokio::test]
 async fn a_canary_that_breaks_pooled_connections_under_posts_goes_back() {
     let (world, _v1, v2) = two(SLOW).await;
     world.edit_config(to_v2);

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::story::{Said, why_of, word_of};
-use super::{AUTHOR, Rejection, mark_of, shares_for};
+use super::{AUTHOR, Rejection, Running, mark_of, shares_for};
 use crate::analysis::Arm;
 use crate::config::model::{HookPoint, Rollout as Plan};
 use crate::control::controller::{By, Controller, Outcome};
@@ -19,7 +19,7 @@ use crate::control::status::address;
 use crate::endpoints::EndpointRuntime;
 use crate::evidence::Trial;
 use crate::rollout::{
-    Around, Breach, Decision, Judge, Meters, Rollout, Seen, Waits, guardrails_of, label_of, traffic_of,
+    Around, Breach, Decision, Judge, Meters, Phase, Rollout, Seen, Waits, guardrails_of, label_of, traffic_of,
 };
 use crate::routing::compile::split_from;
 use crate::routing::table::CompiledService;
@@ -141,15 +141,33 @@ impl Controller {
         endpoints.iter().map(|endpoint| (endpoint.clone(), address(&endpoint.address))).collect()
     }
 
-    /// A rollback takes the running rollouts of the same group with it.
+    /// Promoted, with everything still on it, and the version before still there for a way back.
+    fn is_kept(&self, service: &str, running: &Running) -> bool {
+        let live = self.live();
+        let table = &live.generation.table;
+        let has_everything = table.service_named(service).is_some_and(|at| {
+            let canary = table.service(at).version_named(&running.rollout.canary);
+            canary.is_some_and(|canary| part(live.generation.split(at).shares(), canary) >= 1.0)
+        });
+        let keep_idle = self.plan_of(service).map_or(Duration::ZERO, |plan| plan.keep_idle);
+        let until = running.rollout.since_unix.saturating_add(u64::try_from(keep_idle.as_millis()).unwrap_or(u64::MAX));
+        running.rollout.phase == Phase::Promoted && has_everything && unix_ms() < until
+    }
+
+    /// A rollback takes the rollouts of the same group with it: those that run, and those that were promoted while the
+    /// version before is kept (`keep_idle`).
     pub(super) fn with_group(&self, steps: &mut Vec<Step>) {
         let mut more = Vec::new();
         for step in steps.iter().filter(|step| matches!(step.decision, Decision::RollBack(_))) {
             let Some(group) = self.plan_of(&step.service).and_then(|plan| plan.group) else { continue };
             for (other, running) in &self.rollouts.by_service {
                 let same = self.plan_of(other).and_then(|plan| plan.group).as_ref() == Some(&group);
-                if same && *other != step.service && running.rollout.is_running() {
-                    let can_go_back = self.seen(other).is_none_or(|seen| seen.around.stable_ready);
+                let is_kept = self.is_kept(other, running);
+                if same && *other != step.service && (running.rollout.is_running() || is_kept) {
+                    let can_go_back = self.ready_of(other, &running.rollout.stable) > 0;
+                    if is_kept && !can_go_back {
+                        continue;
+                    }
                     let by_hand = matches!(step.decision, Decision::RollBack(Breach::Operator { .. }));
                     let breach = Breach::Group { with: step.service.clone() };
                     let decision = match can_go_back || by_hand {
