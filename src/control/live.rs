@@ -7,7 +7,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 
-use crate::endpoints::Runtime;
+use crate::endpoints::{Runtime, VersionRuntime};
 use crate::evidence::Stamped;
 use crate::outcome::{Codes, CodesRegistry};
 use crate::routing::{Generation, RouteIdx, ServiceIdx, Thread, VersionIdx};
@@ -27,6 +27,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What runs of a version, by names.
+    pub fn version_named(&self, service: &str, version: &str) -> Option<&Arc<VersionRuntime>> {
+        let at = self.generation.table.service_named(service)?;
+        self.runtime.service(at).version_named(version)
+    }
+
     pub fn new(generation: Generation, runtime: Arc<Runtime>, codes: Arc<RouteCodes>, threads: usize) -> Snapshot {
         let last_start = (0..threads).map(|_| CachePadded::new(AtomicU64::new(0))).collect();
         Snapshot { generation, runtime, codes, last_start, trials: Box::default() }

@@ -378,7 +378,7 @@ impl App {
                 let silence = ctx.compiled_service().map(|service| service.service.timeouts.upgrade_idle);
                 ctx.becomes(Kind::WebSocket);
                 ctx.link.becomes_tunnel(silence.unwrap_or_default());
-            } else if is_event_stream(response) {
+            } else if headers::is_event_stream(&response.headers) {
                 ctx.becomes(Kind::Sse);
                 ctx.link.becomes_stream();
             }
@@ -492,9 +492,4 @@ impl Context {
         }
         Ok(())
     }
-}
-
-fn is_event_stream(response: &ResponseHeader) -> bool {
-    let content_type = response.headers.get(header::CONTENT_TYPE);
-    content_type.is_some_and(|value| crate::wire::events::is_event_stream(value.as_bytes()))
 }

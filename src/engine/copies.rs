@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, header};
+use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -103,7 +103,8 @@ impl Kept {
     ) -> Option<u16> {
         let answer = connection.sender.send_request(request).await.ok()?;
         let status = answer.status().as_u16();
-        if is_event_stream(answer.headers()) {
+        // It may never end.
+        if super::headers::is_event_stream(answer.headers()) {
             return Some(status);
         }
         let mut body = answer.into_body();
@@ -153,9 +154,4 @@ async fn connect(address: SocketAddr, patience: Duration) -> Option<Connection> 
         let _ = connection.await;
     });
     Some(Connection { sender, _task: AbortOnDropHandle::new(task) })
-}
-
-/// It may never end.
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| crate::wire::events::is_event_stream(value.as_bytes()))
 }

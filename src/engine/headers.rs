@@ -353,6 +353,12 @@ fn edit(fields: &mut impl Fields, edits: &HeaderEdits) -> Result<()> {
     Ok(())
 }
 
+/// The answer with this head is a stream of server-sent events.
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(http::header::CONTENT_TYPE);
+    content_type.is_some_and(|value| crate::wire::events::is_event_stream(value.as_bytes()))
+}
+
 #[cfg(test)]
 #[path = "headers_tests.rs"]
 mod tests;

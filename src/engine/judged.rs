@@ -24,10 +24,11 @@ use pingora_proxy::Session;
 use super::context::Context;
 use super::recall::{Socket, Waiting, Why};
 use crate::analysis::Arm;
+use crate::control::Snapshot;
 use crate::evidence::{FailedRequest, Stamped};
 use crate::net::clock;
 use crate::rollout::{self, Bad, Failure};
-use crate::routing::Reason;
+use crate::routing::{Reason, ServiceIdx};
 use crate::telemetry::names;
 
 /// What the judge knows of the present attempt.
@@ -138,17 +139,8 @@ impl Context {
         if !may_run_again || !is_whole || self.upgrade.is_some() {
             return false;
         }
-        let Some((stamped, Arm::Canary)) = self.trial() else { return false };
-        let stable = stamped.stable;
-        let Some(destination) = &self.destination else { return false };
-        let runtime = self.held.snapshot.runtime.service(destination.service);
-        let allowed = stamped
-            .shield
-            .is_some_and(|budget| runtime.version(stable).has_ready() && stamped.trial.may_replay(budget));
-        if !allowed {
-            return false;
-        }
-        self.go_to_stable()
+        let (Some((_, Arm::Canary)), Some(destination)) = (self.trial(), &self.destination) else { return false };
+        stable_takes_one(&self.held.snapshot, destination.service) && self.go_to_stable()
     }
 
     /// An attempt that may be recalled begins, if this is one.
@@ -157,7 +149,7 @@ impl Context {
             return;
         }
         let Some((stamped, Arm::Canary)) = self.trial() else { return };
-        let (Some(budget), Some(destination)) = (stamped.shield, &self.destination) else { return };
+        let Some(destination) = self.destination.as_ref().filter(|_| stamped.shield.is_some()) else { return };
         let Some(attempt) = &self.attempt else { return };
         if stamped.trial.is_withdrawn() {
             // It was routed just before, and whoever recalls may have looked already.
@@ -165,7 +157,7 @@ impl Context {
             client.recall(client.current());
         }
         let socket = Socket::new(fd, connection, attempt.address);
-        self.recall.wait(Waiting { held: self.held.clone(), service: destination.service, budget, socket });
+        self.recall.wait(Waiting { held: self.held.clone(), service: destination.service, socket });
         self.recallable = true;
     }
 
@@ -198,4 +190,11 @@ impl Context {
         }
         true
     }
+}
+
+/// Stable is there, and the shield's budget has one more replay, which is spent by asking.
+pub(super) fn stable_takes_one(snapshot: &Snapshot, service: ServiceIdx) -> bool {
+    let Some(stamped) = snapshot.trial(service) else { return false };
+    let stable = snapshot.runtime.service(service).version(stamped.stable);
+    stamped.shield.is_some_and(|budget| stable.has_ready() && stamped.trial.may_replay(budget))
 }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use pingora_core::protocols::SocketDigest;
 
 use super::held::Held;
+use super::judged::stable_takes_one;
 use crate::net::Link;
 use crate::routing::ServiceIdx;
 
@@ -55,8 +56,6 @@ enum State {
 pub struct Waiting {
     pub held: Arc<Held>,
     pub service: ServiceIdx,
-    /// Hundredths of a percent of all requests that may be asked again.
-    pub budget: u16,
     pub socket: Socket,
 }
 
@@ -93,7 +92,10 @@ impl Recall {
         match &*state {
             State::Nothing | State::Recalled(_) => return Called::NothingWaits,
             State::Waiting(waiting) => {
-                if !link.is_repeatable() || !waiting.stable_takes_it() || !waiting.socket.shut_down() {
+                if !link.is_repeatable()
+                    || !stable_takes_one(&waiting.held.snapshot, waiting.service)
+                    || !waiting.socket.shut_down()
+                {
                     return Called::Refused;
                 }
             }
@@ -101,15 +103,6 @@ impl Recall {
         *state = State::Recalled(why);
         link.asked_again();
         Called::Back
-    }
-}
-
-impl Waiting {
-    fn stable_takes_it(&self) -> bool {
-        let snapshot = &self.held.snapshot;
-        let Some(stamped) = snapshot.trial(self.service) else { return false };
-        let stable = snapshot.runtime.service(self.service).version(stamped.stable);
-        stable.has_ready() && stamped.trial.may_replay(self.budget)
     }
 }
 

@@ -6,9 +6,6 @@ use serde::{Deserialize, Serialize};
 use crate::analysis::{Arm, ErrorJudge, ErrorLimits, Verdict};
 use crate::config::model::{CustomEvent, Guardrails, Then};
 
-/// How many times stable's rate of bad answers is tolerated.
-const RATIO: f64 = 1.25;
-
 /// Which rules an answer has broken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bad(u32);
@@ -64,7 +61,7 @@ impl Customs {
             else {
                 continue;
             };
-            let limits = ErrorLimits { slo: max, rho: RATIO, ..ErrorLimits::default() };
+            let limits = ErrorLimits { slo: max, ..ErrorLimits::default() };
             let place = self.place_of(name).or_else(|| {
                 let judge = ErrorJudge::new(limits);
                 (self.0.len() < Bad::CUSTOMS).then(|| {

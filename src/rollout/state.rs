@@ -321,6 +321,12 @@ impl Rollout {
         Some(hold_of(plan, stage).saturating_sub(now.since(self.stage_since)))
     }
 
+    /// Until when the version before a promoted one is kept for a way back, in milliseconds since the Unix epoch.
+    pub fn kept_until(&self, plan: &Plan) -> Option<u64> {
+        let keep = u64::try_from(plan.keep_idle.as_millis()).unwrap_or(u64::MAX);
+        (self.phase == Phase::Promoted).then(|| self.since_unix.saturating_add(keep))
+    }
+
     /// A pause is said once, not on every tick.
     fn pause_once(&self, waits: Waits) -> Decision {
         let same = |old: &Waits| std::mem::discriminant(old) == std::mem::discriminant(&waits);

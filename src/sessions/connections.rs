@@ -241,15 +241,10 @@ impl Connections {
 
     /// Looks at every exchange that runs on version `slot` now, where it is.
     pub fn each_on(&self, slot: u32, mut look: impl FnMut(&Connection, Exchange, u64)) {
-        for thread in 0..self.threads.len() {
-            for (_, connection) in self.list(Thread(thread as u16)).iter() {
-                let exchange = connection.current();
-                let began_ms = connection.began_ms();
-                if exchange.slot() == slot && connection.current() == exchange {
-                    look(connection, exchange, began_ms);
-                }
-            }
-        }
+        self.each(
+            |exchange| exchange.slot() == slot,
+            |connection, exchange, began_ms| look(connection, exchange, began_ms),
+        );
     }
 
     /// Every exchange that runs now.
@@ -302,16 +297,22 @@ impl Connections {
 
     fn filtered(&self, wanted: impl Fn(Exchange) -> bool) -> Vec<Running> {
         let mut running = Vec::new();
+        self.each(wanted, |connection, exchange, began_ms| {
+            running.push(Running { connection: connection.clone(), exchange, began_ms });
+        });
+        running
+    }
+
+    fn each(&self, wanted: impl Fn(Exchange) -> bool, mut look: impl FnMut(&Arc<Connection>, Exchange, u64)) {
         for thread in 0..self.threads.len() {
             for (_, connection) in self.list(Thread(thread as u16)).iter() {
                 let exchange = connection.current();
                 let began_ms = connection.began_ms();
                 if wanted(exchange) && connection.current() == exchange {
-                    running.push(Running { connection: connection.clone(), exchange, began_ms });
+                    look(connection, exchange, began_ms);
                 }
             }
         }
-        running
     }
 
     fn list(&self, thread: Thread) -> std::sync::MutexGuard<'_, Slab<Arc<Connection>>> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::load::Plan;
+use crate::harness::rollouts::*;
 use crate::harness::*;
 
 /// Stages that need evidence but little time.
@@ -25,19 +26,6 @@ fn load(world: &World) -> Load {
     Load::start(world.web(), &Plan { keep_alive: 8, fresh: 1, think: Duration::from_micros(500), ..Plan::default() })
 }
 
-async fn rollout(world: &World) -> Value {
-    world.service_status("shop").await["rollout"].clone()
-}
-
-async fn until_phase(world: &World, phase: &str) -> Value {
-    until(&format!("the rollout is {phase}"), || async { rollout(world).await["phase"] == phase }).await;
-    rollout(world).await
-}
-
-async fn until_stage(world: &World, stage: u64) {
-    until(&format!("stage {stage}"), || async { rollout(world).await["stage"] == stage }).await;
-}
-
 /// The receipt of what has that cause. It is complete, and its generation on disk, some time after that is live.
 pub async fn receipt_of(world: &World, cause: &str) -> Value {
     let find = async || {
@@ -47,10 +35,6 @@ pub async fn receipt_of(world: &World, cause: &str) -> Value {
     };
     until(&format!("`{cause}` has its receipt"), || async { find().await.is_some() }).await;
     find().await.expect("events stay")["data"].clone()
-}
-
-fn to_v2(text: String) -> String {
-    text.replace("active: v1", "active: v2")
 }
 
 #[tokio::test]

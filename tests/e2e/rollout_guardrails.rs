@@ -1,8 +1,9 @@
 //! Guardrails of the user's own, of a window, and of one stage.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::harness::load::Plan;
+use crate::harness::rollouts::*;
 use crate::harness::*;
 
 async fn rolling(guardrails: &str, stages: &str) -> (World, Origin, Origin, Load) {
@@ -15,17 +16,8 @@ async fn rolling(guardrails: &str, stages: &str) -> (World, Origin, Origin, Load
     world.start(&one_service(&[&v1, &v2], &rollout)).await;
     let load = Load::start(world.web(), &Plan { keep_alive: 8, ..Plan::default() });
     world.edit_config(|text| text.replace("active: v1", "active: v2"));
-    until("the first stage", || async { rollout_of(&world).await["stage"] == 1 }).await;
+    until_stage(&world, 1).await;
     (world, v1, v2, load)
-}
-
-async fn rollout_of(world: &World) -> Value {
-    world.service_status("shop").await["rollout"].clone()
-}
-
-async fn until_phase(world: &World, phase: &str) -> Value {
-    until(&format!("the rollout is {phase}"), || async { rollout_of(world).await["phase"] == phase }).await;
-    rollout_of(world).await
 }
 
 #[tokio::test]
@@ -33,7 +25,7 @@ async fn a_response_header_marks_bad_answers() {
     let rule = "{ custom: { degraded: { header: { name: x-degraded, value: \"yes\" }, max: 1% } } }";
     let (world, _v1, v2, load) = rolling(rule, "[25%, 100%]").await;
     load.more(300).await;
-    assert_eq!(rollout_of(&world).await["phase"], "staged", "nothing is wrong yet");
+    assert_eq!(rollout(&world).await["phase"], "staged", "nothing is wrong yet");
     v2.add_headers("x-degraded: yes\r\n");
     let ended = until_phase(&world, "rolled_back").await;
     assert_eq!(ended["why"], json!(["it broke the guardrail `degraded`"]), "{ended}");
@@ -58,7 +50,7 @@ async fn what_both_versions_do_breaks_no_guardrail() {
     v1.set(Fault::Status(404));
     v2.set(Fault::Status(404));
     load.more(2_000).await;
-    let rollout = rollout_of(&world).await;
+    let rollout = rollout(&world).await;
     assert_eq!(rollout["phase"], "staged", "{rollout}");
     assert!(rollout["missing"].to_string().contains("stable is no better"), "{rollout}");
     load.stop().await;
@@ -73,7 +65,7 @@ async fn events_from_outside_are_counted_under_the_guardrails_name() {
     world.cli(&["rollout", "event", "shop", "v1", "alarm"]).await.ok();
     world.cli(&["rollout", "event", "shop", "v1", "alarm"]).await.ok();
     world.cli(&["rollout", "event", "shop", "v2", "alarm"]).await.ok();
-    assert_eq!(rollout_of(&world).await["phase"], "staged", "one is accepted, and stable's do not count");
+    assert_eq!(rollout(&world).await["phase"], "staged", "one is accepted, and stable's do not count");
     world.cli(&["rollout", "event", "shop", "v2", "alarm"]).await.ok();
     let ended = until_phase(&world, "rolled_back").await;
     assert_eq!(ended["why"], json!(["it broke the guardrail `alarm`"]), "{ended}");
@@ -105,7 +97,7 @@ async fn requests_that_hang_are_slow_before_they_end() {
     let rule = "{ errors: off, latency: { warm_up: 0s } }";
     let (world, _v1, v2, load) = rolling(rule, "[10%, 100%]").await;
     load.more(1_000).await;
-    let before = rollout_of(&world).await;
+    let before = rollout(&world).await;
     assert!(before["meters"]["latency"].as_f64().unwrap() < 100.0, "{before}");
     load.stop().await;
     v2.set(Fault::Hang);
@@ -115,9 +107,9 @@ async fn requests_that_hang_are_slow_before_they_end() {
         tokio::spawn(async move { while client.get("/").await.is_fine() {} })
     });
     let clients: Vec<_> = clients.collect();
-    until("the latency test holds", || async { rollout_of(&world).await["meters"]["latency"].as_f64() >= Some(100.0) })
+    until("the latency test holds", || async { rollout(&world).await["meters"]["latency"].as_f64() >= Some(100.0) })
         .await;
-    let held = rollout_of(&world).await;
+    let held = rollout(&world).await;
     assert!(held["missing"].to_string().contains("an end of its slowness"), "{held}");
     clients.iter().for_each(tokio::task::JoinHandle::abort);
 }
@@ -136,10 +128,10 @@ async fn a_resumed_rollout_goes_on_until_its_guardrail_is_broken_again() {
         world.cli(&["rollout", "resume", "shop"]).await.ok();
         let hour = 3_600_000;
         until("it is looked at many times", || async {
-            rollout_of(&world).await["hold_left_ms"].as_u64().is_some_and(|left| left <= hour - 1_000)
+            rollout(&world).await["hold_left_ms"].as_u64().is_some_and(|left| left <= hour - 1_000)
         })
         .await;
-        assert_eq!(rollout_of(&world).await["phase"], "staged");
+        assert_eq!(rollout(&world).await["phase"], "staged");
     }
     load.stop().await;
     let events = world.events().await;
@@ -160,7 +152,7 @@ async fn the_fourth_restart_is_seen_without_being_told() {
     );
     world.start(&text).await;
     world.edit_config(|text| text.replace("active: v1", "active: v2"));
-    until("the first stage", || async { rollout_of(&world).await["stage"] == 1 }).await;
+    until_stage(&world, 1).await;
     let load = Load::start(world.web(), &Plan { keep_alive: 4, ..Plan::default() });
     for restarts in 1..=4 {
         v2.refuse().await;
@@ -168,7 +160,7 @@ async fn the_fourth_restart_is_seen_without_being_told() {
         until("it is seen to be away", down).await;
         v2.reopen().await;
         until("the restart is counted", || async {
-            rollout_of(&world).await["meters"]["restarts"].as_u64() == Some(restarts)
+            rollout(&world).await["meters"]["restarts"].as_u64() == Some(restarts)
         })
         .await;
     }

@@ -8,6 +8,7 @@ use sha2::Sha256;
 
 use crate::harness::load::Plan;
 use crate::harness::origin::Received;
+use crate::harness::rollouts::*;
 use crate::harness::*;
 
 /// Stages that need little time and no proof.
@@ -19,10 +20,6 @@ fn load(world: &World) -> Load {
     Load::start(world.web(), &Plan { keep_alive: 8, fresh: 1, think: Duration::from_micros(500), ..Plan::default() })
 }
 
-fn to_v2(text: String) -> String {
-    text.replace("active: v1", "active: v2")
-}
-
 /// `v1` is active, `more` is its rollout, `top` stands beside the services.
 async fn start(world: &mut World, top: &str, more: &str) -> (Origin, Origin) {
     let (v1, v2) = (world.origin("v1").await, world.origin("v2").await);
@@ -30,19 +27,6 @@ async fn start(world: &mut World, top: &str, more: &str) -> (Origin, Origin) {
     v2.stop_recording();
     world.start(&format!("{top}{}", one_service(&[&v1, &v2], &format!("active: v1\n{more}")))).await;
     (v1, v2)
-}
-
-async fn rollout(world: &World) -> Value {
-    world.service_status("shop").await["rollout"].clone()
-}
-
-async fn until_phase(world: &World, phase: &str) -> Value {
-    until(&format!("the rollout is {phase}"), || async { rollout(world).await["phase"] == phase }).await;
-    rollout(world).await
-}
-
-async fn until_stage(world: &World, stage: u64) {
-    until(&format!("stage {stage}"), || async { rollout(world).await["stage"] == stage }).await;
 }
 
 fn body(received: &Received) -> Value {

@@ -1,31 +1,20 @@
 //! A rollout whose ground moves: edits of its stages, operators who decide otherwise, and what comes after the end.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::harness::load::Plan;
+use crate::harness::rollouts::*;
 use crate::harness::*;
 
-async fn two(rollout: &str) -> (World, Origin, Origin) {
+async fn two(section: &str) -> (World, Origin, Origin) {
     let mut world = World::new();
     let (v1, v2) = (world.origin("v1").await, world.origin("v2").await);
     v1.stop_recording();
     v2.stop_recording();
-    world.start(&one_service(&[&v1, &v2], &format!("active: v1\nrollout: {{ {rollout} }}"))).await;
+    world.start(&one_service(&[&v1, &v2], &format!("active: v1\nrollout: {{ {section} }}"))).await;
     world.edit_config(|text| text.replace("active: v1", "active: v2"));
-    until("the rollout has begun", || async { rollout_of(&world).await["canary"] == "v2" }).await;
+    until("the rollout has begun", || async { rollout(&world).await["canary"] == "v2" }).await;
     (world, v1, v2)
-}
-
-async fn rollout_of(world: &World) -> Value {
-    world.service_status("shop").await["rollout"].clone()
-}
-
-async fn until_phase(world: &World, phase: &str) {
-    until(&format!("the rollout is {phase}"), || async { rollout_of(world).await["phase"] == phase }).await;
-}
-
-async fn until_stage(world: &World, stage: u64) {
-    until(&format!("stage {stage}"), || async { rollout_of(world).await["stage"] == stage }).await;
 }
 
 fn load(world: &World) -> Load {
@@ -62,7 +51,7 @@ async fn an_edit_of_the_stages_never_gives_the_canary_more_than_it_has_proven() 
         world.service_status("shop").await["effective"] == json!({ "v1": 9800, "v2": 200 })
     })
     .await;
-    let rollout = rollout_of(&world).await;
+    let rollout = rollout(&world).await;
     assert_eq!((&rollout["phase"], &rollout["stage"]), (&json!("staged"), &json!(1)), "{rollout}");
 }
 
@@ -103,7 +92,7 @@ async fn a_rollout_that_is_taken_out_of_the_file_promotes_nothing() {
         .await;
     world.edit_and_wait(|text| text.replace("active: v2", &format!("active: v2\n    {section}"))).await;
     until_stage(&world, 1).await;
-    assert_eq!(rollout_of(&world).await["phase"], "staged", "it begins anew");
+    assert_eq!(rollout(&world).await["phase"], "staged", "it begins anew");
 }
 
 #[tokio::test]

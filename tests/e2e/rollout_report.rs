@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::client::Seen;
 use crate::harness::load::Plan;
+use crate::harness::rollouts::*;
 use crate::harness::*;
 
 /// Stages that nothing but an operator ends.
@@ -20,10 +21,6 @@ async fn two_with(top: &str, more: &str) -> (World, Origin, Origin) {
     (world, v1, v2)
 }
 
-fn to_v2(text: String) -> String {
-    text.replace("active: v1", "active: v2")
-}
-
 async fn report(world: &World) -> Value {
     world.cli(&["rollout", "report", "shop", "--json"]).await.ok().json()
 }
@@ -33,11 +30,6 @@ async fn report_of_all(world: &World) -> Value {
     let seen = world.admin_get("/api/v1/services/shop/rollout?all=true").await;
     assert_eq!(seen.status, 200, "{}", seen.text());
     seen.json()
-}
-
-async fn until_stage(world: &World, stage: u64) {
-    until(&format!("stage {stage}"), || async { world.service_status("shop").await["rollout"]["stage"] == stage })
-        .await;
 }
 
 /// One client that names its requests, until the rollout has ended: each name with what came back.

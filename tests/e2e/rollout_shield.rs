@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::harness::client::Seen;
 use crate::harness::load::Plan;
+use crate::harness::rollouts::*;
 use crate::harness::*;
 use crate::rollout::receipt_of;
 
@@ -29,10 +30,6 @@ async fn canary(more: &[&str]) -> (World, Origin, Origin) {
     world.edit_config(|text| text.replace("active: v1", "active: v2"));
     until("stage 1", || async { rollout(&world).await["stage"] == 1 }).await;
     (world, v1, v2)
-}
-
-async fn rollout(world: &World) -> Value {
-    world.service_status("shop").await["rollout"].clone()
 }
 
 async fn rolled_back(world: &World) -> Value {

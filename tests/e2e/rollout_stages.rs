@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::harness::load::Plan;
+use crate::harness::rollouts::*;
 use crate::harness::*;
 
 /// One stage for testers that nothing but an operator ends.
@@ -18,19 +19,6 @@ async fn two(more: &str) -> (World, Origin, Origin) {
     let (v1, v2) = (world.origin("v1").await, world.origin("v2").await);
     world.start(&one_service(&[&v1, &v2], &format!("active: v1\n{more}"))).await;
     (world, v1, v2)
-}
-
-async fn rollout(world: &World) -> Value {
-    world.service_status("shop").await["rollout"].clone()
-}
-
-async fn until_phase(world: &World, phase: &str) -> Value {
-    until(&format!("the rollout is {phase}"), || async { rollout(world).await["phase"] == phase }).await;
-    rollout(world).await
-}
-
-async fn until_stage(world: &World, stage: u64) {
-    until(&format!("stage {stage}"), || async { rollout(world).await["stage"] == stage }).await;
 }
 
 async fn begin(world: &World) {

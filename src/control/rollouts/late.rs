@@ -14,12 +14,9 @@ impl Controller {
             Arm::Stable => &running.rollout.stable,
         };
         let live = self.live();
-        let table = &live.generation.table;
-        let Some(at) = table.service_named(service) else { return };
-        let Some(version) = table.service(at).version_named(version) else { return };
-        let slot = live.runtime.service(at).version(version).core.slot;
+        let Some(version) = live.version_named(service, version) else { return };
         let now_ms = self.shared.live.nanos() / 1_000_000;
-        self.shared.connections.each_on(slot, |connection, exchange, began_ms| {
+        self.shared.connections.each_on(version.core.slot, |connection, exchange, began_ms| {
             let age = now_ms.saturating_sub(began_ms) as f64;
             if age > slowest && connection.may_count(exchange) {
                 seen.push((bucket_of(age), 1));

@@ -11,12 +11,9 @@ impl Controller {
     /// Recalls the plain requests on the canary of `service`.
     pub(super) fn recall(&self, service: &str) {
         let live = self.live();
-        let table = &live.generation.table;
-        let Some(at) = table.service_named(service) else { return };
         let Some(running) = self.rollouts.by_service.get(service) else { return };
-        let Some(canary) = table.service(at).version_named(&running.rollout.canary) else { return };
-        let slot = live.runtime.service(at).version(canary).core.slot;
-        for waiting in self.shared.connections.running_on(slot) {
+        let Some(canary) = live.version_named(service, &running.rollout.canary) else { return };
+        for waiting in self.shared.connections.running_on(canary.core.slot) {
             if !waiting.exchange.kind().is_stream() {
                 waiting.connection.recall(waiting.exchange);
             }

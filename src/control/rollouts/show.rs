@@ -53,8 +53,7 @@ fn status(running: &Running, plan: &Plan, seen: Option<&Seen>, now: Moment) -> R
         since: rollout.since_unix,
         started: running.started,
         hold_left_ms: rollout.hold_left(plan, now).map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
-        kept_until: (rollout.phase == Phase::Promoted)
-            .then(|| rollout.since_unix.saturating_add(u64::try_from(plan.keep_idle.as_millis()).unwrap_or(u64::MAX))),
+        kept_until: rollout.kept_until(plan),
         why,
         gate,
         missing: seen.map_or(Vec::new(), |seen| rollout.missing(plan, seen, now)),

@@ -263,7 +263,7 @@ impl Controller {
         }
     }
 
-    fn share_of_canary(&self, service: &str, canary: &str) -> f64 {
+    pub(super) fn share_of_canary(&self, service: &str, canary: &str) -> f64 {
         let live = self.live();
         let table = &live.generation.table;
         let Some(at) = table.service_named(service) else { return 0.0 };

@@ -19,7 +19,7 @@ use crate::control::status::address;
 use crate::endpoints::EndpointRuntime;
 use crate::evidence::Trial;
 use crate::rollout::{
-    Around, Breach, Decision, Judge, Meters, Phase, Rollout, Seen, Waits, guardrails_of, label_of, traffic_of,
+    Around, Breach, Decision, Judge, Meters, Rollout, Seen, Waits, guardrails_of, label_of, traffic_of,
 };
 use crate::routing::compile::split_from;
 use crate::routing::table::CompiledService;
@@ -121,37 +121,22 @@ impl Controller {
     /// How many endpoints of a version may be used.
     fn ready_of(&self, service: &str, version: &str) -> usize {
         let live = self.live();
-        let table = &live.generation.table;
-        let found = table.service_named(service).and_then(|at| {
-            let version = table.service(at).version_named(version)?;
-            Some(&live.runtime.service(at).version(version).endpoints)
-        });
-        found.map_or(0, |endpoints| endpoints.iter().filter(|endpoint| endpoint.is_ready()).count())
+        let found = live.version_named(service, version);
+        found.map_or(0, |version| version.endpoints.iter().filter(|endpoint| endpoint.is_ready()).count())
     }
 
     fn endpoints_of_canary(&self, service: &str) -> Vec<(Arc<EndpointRuntime>, String)> {
         let live = self.live();
-        let table = &live.generation.table;
-        let canary = self.rollouts.by_service.get(service).and_then(|running| {
-            let at = table.service_named(service)?;
-            Some((at, table.service(at).version_named(&running.rollout.canary)?))
-        });
-        let Some((at, version)) = canary else { return Vec::new() };
-        let endpoints = &live.runtime.service(at).version(version).endpoints;
-        endpoints.iter().map(|endpoint| (endpoint.clone(), address(&endpoint.address))).collect()
+        let running = self.rollouts.by_service.get(service);
+        let canary = running.and_then(|running| live.version_named(service, &running.rollout.canary));
+        let endpoints = canary.into_iter().flat_map(|version| &version.endpoints);
+        endpoints.map(|endpoint| (endpoint.clone(), address(&endpoint.address))).collect()
     }
 
     /// Promoted, with everything still on it, and the version before still there for a way back.
     fn is_kept(&self, service: &str, running: &Running) -> bool {
-        let live = self.live();
-        let table = &live.generation.table;
-        let has_everything = table.service_named(service).is_some_and(|at| {
-            let canary = table.service(at).version_named(&running.rollout.canary);
-            canary.is_some_and(|canary| part(live.generation.split(at).shares(), canary) >= 1.0)
-        });
-        let keep_idle = self.plan_of(service).map_or(Duration::ZERO, |plan| plan.keep_idle);
-        let until = running.rollout.since_unix.saturating_add(u64::try_from(keep_idle.as_millis()).unwrap_or(u64::MAX));
-        running.rollout.phase == Phase::Promoted && has_everything && unix_ms() < until
+        let until = self.plan_of(service).and_then(|plan| running.rollout.kept_until(&plan));
+        until.is_some_and(|until| unix_ms() < until) && self.share_of_canary(service, &running.rollout.canary) >= 1.0
     }
 
     /// A rollback takes the rollouts of the same group with it: those that run, and those that were promoted while the

@@ -5,6 +5,7 @@ pub mod client;
 pub mod config;
 pub mod load;
 pub mod origin;
+pub mod rollouts;
 pub mod serve;
 pub mod streams;
 pub mod wait;
