@@ -17,7 +17,7 @@ use super::services::Services;
 use crate::control::Live;
 use crate::net::accept::{self, Accepted};
 use crate::net::listeners::OpenSet;
-use crate::net::{Link, clock};
+use crate::net::{Link, arrive, clock};
 use crate::routing::Thread;
 use crate::sessions::connections::Connection;
 
@@ -83,14 +83,15 @@ async fn run(thread: Thread, services: Arc<Services>, open: watch::Receiver<Arc<
 }
 
 fn begin(thread: Thread, engine: &Rc<Engine>, accepted: Accepted) {
-    let Ok(local) = accepted.socket.local_addr() else { return };
-    let connection = Arc::new(Connection::new(thread, accepted.listener.name.clone()));
+    let Accepted { socket, client, listener, open } = accepted;
+    let connection = Arc::new(Connection::new(thread, listener.name.clone()));
     let listed = engine.services.connections.add(connection.clone());
-    let link = Link::new(accepted.socket, accepted.client, local, accepted.listener, connection);
     let engine = engine.clone();
-    let open = accepted.open;
     tokio::task::spawn_local(async move {
-        connection::serve(&engine, &link).await;
+        if let Some(arrived) = arrive(socket, client, &listener).await {
+            let link = Link::new(arrived, listener, connection);
+            connection::serve(&engine, &link).await;
+        }
         drop(listed);
         drop(open);
     });

@@ -15,11 +15,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
+use super::arrival::Arrived;
 use super::buffers::{self, Input};
 use super::clock;
 use super::listeners::ListenerState;
+use super::socket::Socket;
 use crate::sessions::connections::{Connection, Cut};
 use crate::wire::body::BodyTracker;
 use crate::wire::head::RequestBody;
@@ -87,7 +88,7 @@ pub struct Waits {
 
 #[derive(Debug)]
 struct State {
-    socket: TcpStream,
+    socket: Socket,
     input: Option<Input>,
     /// Bytes of the head that the engine has not taken yet.
     head_left: usize,
@@ -122,13 +123,8 @@ struct State {
 }
 
 impl Link {
-    pub fn new(
-        socket: TcpStream,
-        client: SocketAddr,
-        local: SocketAddr,
-        listener: Arc<ListenerState>,
-        connection: Arc<Connection>,
-    ) -> Arc<Link> {
+    pub fn new(arrived: Arrived, listener: Arc<ListenerState>, connection: Arc<Connection>) -> Arc<Link> {
+        let Arrived { socket, client, local } = arrived;
         let state = State {
             socket,
             input: None,
@@ -348,7 +344,7 @@ impl Link {
         let state = self.state();
         if state.truncated {
             // Without it the client would see an end; there is nothing better to do if it fails.
-            let _ = socket2::SockRef::from(&state.socket).set_linger(Some(Duration::ZERO));
+            let _ = socket2::SockRef::from(state.socket.tcp()).set_linger(Some(Duration::ZERO));
         }
         state.truncated
     }
@@ -603,6 +599,20 @@ impl State {
             }
         }
         buffers::give_output(std::mem::take(&mut self.output));
+        if self.socket.keeps_writes() {
+            match Pin::new(&mut self.socket).poll_flush(cx) {
+                Poll::Ready(flushed) => {
+                    flushed?;
+                    self.writing_since = 0;
+                }
+                Poll::Pending => {
+                    if self.writing_since == 0 {
+                        self.writing_since = clock::now_ms();
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
         Poll::Ready(Ok(()))
     }
 

@@ -4,14 +4,18 @@
 //! an [`EngineIo`] for one request at a time, through which it sees exactly that request's bytes.
 
 pub mod accept;
+pub mod arrival;
 pub mod buffers;
 pub mod clock;
 pub mod io;
 pub mod link;
 pub mod listeners;
+pub mod socket;
 pub mod stage;
 
+pub use arrival::{Arrived, arrive};
 pub use io::EngineIo;
 pub use link::{Deadline, Fate, Link, ReadFailure, Waits};
 pub use listeners::{ListenerState, Manager};
+pub use socket::Socket;
 pub use stage::{Stage, StageFlag};
