@@ -28,6 +28,8 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["analysis", "metrics", "thresholds"], "here it is called `guardrails`"),
     (&["pause", "duration", "dwell", "bake"], "here it is called `hold`"),
     (&["alerts", "notifiers", "notify"], "here it is called `notifications`"),
+    (&["whitelist", "blacklist", "ip_allow", "ip_deny", "acl", "rbac"], "here it is called `access`"),
+    (&["set_real_ip_from", "trusted_ips", "trustedIPs", "forwardedHeaders"], "here it is called `trusted_proxies`"),
     (&["restarts"], "here it is called `crashes`"),
     (&["interval"], "here it is called `every`"),
     (&["url"], "name the method: `get: \"https://shop.example.com/\"`"),
@@ -39,7 +41,6 @@ const LATER: &[&str] = &[
     "tls",
     "certificates",
     "client_auth",
-    "proxy_protocol",
     "balance",
     "mirror",
     "slow_start",
@@ -57,7 +58,7 @@ const PLACES: &[(&str, &[&str])] = &[
         "a service",
         &[
             "versions", "split", "active", "rollout", "sticky", "force", "health", "outlier", "retry", "timeouts",
-            "limits", "upstream", "drain", "hold",
+            "limits", "upstream", "drain", "hold", "access",
         ],
     ),
     ("a version", &["endpoints", "revision"]),
@@ -70,7 +71,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("a stage", &["min_requests", "approve"]),
     ("a route", &["match", "service", "rewrite", "redirect", "respond"]),
     ("a route's `match`", &["host", "path", "path_prefix", "path_regex", "method", "headers", "query"]),
-    ("a listener", &["bind"]),
+    ("a listener", &["bind", "proxy_protocol", "trusted_proxies"]),
     (
         "the top level",
         &[

@@ -12,8 +12,12 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
+pub mod networks;
+pub mod policy;
 pub mod rollout;
 
+pub use networks::Networks;
+pub use policy::{Access, ListenerPolicy, ProxyMode, ProxyProtocol, RoutePolicy, ServicePolicy};
 // All but `Strategy`, which tests know as a trait of proptest.
 pub use rollout::{
     Channel, CrashesRule, CustomEvent, CustomRule, ErrorsRule, Freeze, Gate, Guardrails, HookPoint, LatencyBelow,
@@ -50,6 +54,7 @@ pub struct Listener {
     pub bind: SocketAddr,
     pub timeouts: ListenerTimeouts,
     pub limits: ListenerLimits,
+    pub policy: ListenerPolicy,
 }
 
 /// How long a client may take. All are upper bounds on waiting for the client.
@@ -125,6 +130,7 @@ pub struct Shutdown {
 pub struct Route {
     pub name: Name,
     pub matcher: Match,
+    pub policy: RoutePolicy,
     pub action: Action,
 }
 
@@ -208,6 +214,7 @@ pub struct Service {
     pub upstream: Upstream,
     pub drain: Drain,
     pub hold: Hold,
+    pub policy: ServicePolicy,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -10,14 +10,16 @@ use super::found::Found;
 use super::keys::keys;
 use super::scalar::{
     AdminBind, AnyText, Bind, BodyLimit, Count, Endpoint, Flag, Header, HeaderText, LogTarget, MethodName, Name,
-    Percent, Size, StatusRange, Text, Time, Weight,
+    Network, Percent, Size, StatusRange, Text, Time, Weight,
 };
 use super::tree::{Node, Value};
 
 mod notices;
+mod policy;
 mod rollout;
 
 pub use notices::{Gate, NoticeHook, Notification};
+pub use policy::{Access, ProxyProtocol};
 pub use rollout::{
     Custom, Events, Freeze, Guardrails, LatencyBelow, Prometheus, Rollout, Shield, Stage, StageKeys, StageMatch,
     Webhook,
@@ -64,6 +66,12 @@ keys! {
         timeouts: ListenerTimeouts = section,
         /// How much a client may send.
         limits: ListenerLimits = section,
+        /// `off`, or who announces whose connection is passed on (PROXY protocol).
+        proxy_protocol: OrOff<ProxyProtocol> = optional,
+        /// Networks or addresses of proxies before this one, whose `X-Forwarded-*` and `Forwarded` are believed.
+        trusted_proxies: List<Network> = optional,
+        /// Which client addresses may connect; others are closed before TLS.
+        access: Access = optional,
     }
 }
 
@@ -86,6 +94,9 @@ keys! {
     ListenerLimits {
         /// Connections open at once; more wait in the kernel's queue.
         connections: Count<1, 10_000_000> = default("65536"),
+        /// Connections open at once from one client address, an IPv6 client being its /64; more are closed.
+        /// Without it there is no bound.
+        connections_per_client: Count<1, 1_000_000> = optional,
         /// A request head, request line included; 431 above.
         header_bytes: Size<1024, 1_048_576> = default("32KiB"),
         /// Header fields of a request; 431 above.
@@ -142,6 +153,8 @@ keys! {
         name: Name = required,
         /// All given parts must match; nothing given matches everything.
         matcher as "match": Match = section,
+        /// Which client addresses may use the route; 403 for others.
+        access: Access = optional,
         /// The service that answers.
         service: Name = optional,
         /// Changes made on the way to the service and back. Only with `service`.
@@ -253,6 +266,8 @@ keys! {
         drain: Drain = section,
         /// Waiting instead of 503 while no endpoint is ready.
         hold: Hold = section,
+        /// Which client addresses may use the service; 403 for others.
+        access: Access = optional,
     }
 }
 

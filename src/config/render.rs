@@ -13,6 +13,7 @@ use super::model::{
 };
 use super::scalar::{write_percent, write_size, write_time};
 
+mod policy;
 mod rollout;
 
 /// Every value, defaults filled in, as YAML.
@@ -64,7 +65,7 @@ fn config_value(config: &Config) -> Value {
 
 fn listener(listener: &Listener) -> Value {
     let (timeouts, limits) = (&listener.timeouts, &listener.limits);
-    json!({
+    let mut out = json!({
         "bind": listener.bind.to_string(),
         "timeouts": {
             "header": write_time(timeouts.header),
@@ -78,7 +79,9 @@ fn listener(listener: &Listener) -> Value {
             "header_fields": limits.header_fields,
             "target_bytes": write_size(limits.target_bytes as u64),
         },
-    })
+    });
+    policy::listener(&listener.policy, out.as_object_mut().expect("it is a map"));
+    out
 }
 
 fn route(route: &Route) -> Value {
@@ -108,6 +111,7 @@ fn route(route: &Route) -> Value {
         matcher.insert("query".into(), query.collect::<Map<_, _>>().into());
     }
     out.insert("match".into(), matcher.into());
+    policy::route(&route.policy, &mut out);
     match &route.action {
         Action::Forward { service, rewrite } => {
             out.insert("service".into(), text(service));
@@ -242,6 +246,7 @@ fn service(service: &Service) -> Value {
     );
     let hold = json!({ "max_wait": write_time(service.hold.max_wait), "max_requests": service.hold.max_requests });
     out.insert("hold".into(), hold);
+    policy::service(&service.policy, &mut out);
     out.into()
 }
 

@@ -210,6 +210,9 @@ pub struct ListenerStatus {
     pub address: String,
     pub connections: u64,
     pub draining: bool,
+    /// Connections that were closed before they began, by reason.
+    #[serde(default)]
+    pub refused: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use super::life::Life;
 use super::warm::Warmth;
 use crate::config::model::{EndpointAddress, Name};
+use crate::limits::Refusals;
 use crate::outcome::{Errors, Meter};
 use crate::routing::table::CompiledService;
 use crate::routing::{ServiceIdx, Table, Thread, VersionIdx};
@@ -47,6 +48,8 @@ pub struct ServiceCore {
     pub waiting: AtomicU64,
     /// Failures before a version was chosen.
     pub errors: Errors,
+    /// Requests that a policy refused.
+    pub refused: Refusals,
     /// Woken when an endpoint became ready, the hold ended, or a new generation went live.
     pub changed: Notify,
 }

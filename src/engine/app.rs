@@ -323,6 +323,7 @@ impl App {
         if self.is_last(ctx) {
             session.set_keepalive(None);
         }
+        ctx.learn_origin(&session.req_header().headers);
         let logs = self.services.access_log.enabled();
         if logs || ctx.held.snapshot.judges() {
             ctx.sent_id = session.req_header().headers.get(&request_id::HEADER).cloned();
@@ -433,6 +434,7 @@ fn forward(session: &Session, request: &mut RequestHeader, ctx: &Context) -> Res
     }
     let hop = Hop {
         client: &ctx.client,
+        proxied: ctx.origin.is_proxied.then_some(ctx.origin.client),
         scheme: "http",
         path_and_query: destination.path_and_query.as_deref(),
         upgrade: ctx.upgrade,

@@ -11,6 +11,7 @@ use super::app::Incoming;
 use super::headers;
 use super::held::Held;
 use super::judged::Judged;
+use super::origin::Origin;
 use super::recall::{Recall, Why};
 use super::request_id;
 use super::services::Services;
@@ -48,6 +49,8 @@ pub struct Context {
     pub services: Arc<Services>,
     pub link: Arc<Link>,
     pub client: Arc<headers::Client>,
+    /// Whose request it is.
+    pub origin: Origin,
     pub upgrade: Option<Upgrade>,
     pub held: Arc<Held>,
     pub thread: Thread,
@@ -104,6 +107,7 @@ impl Context {
         let Incoming { link, client, upgrade, recall } = incoming;
         Context {
             services,
+            origin: Origin::peer(link.client.ip()),
             link,
             client,
             upgrade,
@@ -133,6 +137,15 @@ impl Context {
             sent_id: None,
             id: None,
             line: None,
+        }
+    }
+
+    /// Whose request it is, by what proxies that are believed say.
+    pub fn learn_origin(&mut self, headers: &http::HeaderMap) {
+        let listener = self.link.listener().config.load();
+        let trusted = &listener.policy.trusted_proxies;
+        if !trusted.is_empty() {
+            self.origin = Origin::of(self.link.client.ip(), headers, trusted);
         }
     }
 
@@ -253,7 +266,8 @@ impl Context {
         self.services.access_log.submit(AccessRecord {
             at: crate::telemetry::unix_ms(),
             request_id,
-            client: self.link.client.ip(),
+            client: self.origin.client,
+            peer: Some(self.link.client.ip().to_canonical()).filter(|peer| *peer != self.origin.client),
             listener: self.link.connection.listener.clone(),
             method: line.method,
             host: line.host,

@@ -42,6 +42,7 @@ impl Case {
     fn hop(&self) -> Hop<'_> {
         Hop {
             client: &self.client,
+            proxied: None,
             scheme: "http",
             path_and_query: None,
             upgrade: None,

@@ -5,6 +5,7 @@
 //! (what it carries, and its account at the end); for rollouts, `judged` (evidence, the shield) and `recall`
 //! (calling back what a canary keeps waiting).
 
+pub mod admit;
 #[cfg(test)]
 mod agreement;
 pub mod answer;
@@ -21,6 +22,7 @@ pub mod headers;
 pub mod held;
 mod judged;
 pub mod mirror;
+pub mod origin;
 mod recall;
 mod request_id;
 pub mod respond;

@@ -21,6 +21,7 @@ use super::buffers::{self, Input};
 use super::clock;
 use super::listeners::ListenerState;
 use super::socket::Socket;
+use crate::limits::Entered;
 use crate::sessions::connections::{Connection, Cut};
 use crate::wire::body::BodyTracker;
 use crate::wire::head::RequestBody;
@@ -39,6 +40,8 @@ pub struct Link {
     pub local: SocketAddr,
     pub connection: Arc<Connection>,
     listener: Arc<ListenerState>,
+    /// Given back with the connection.
+    _entered: Option<Entered>,
     state: Mutex<State>,
 }
 
@@ -124,7 +127,7 @@ struct State {
 
 impl Link {
     pub fn new(arrived: Arrived, listener: Arc<ListenerState>, connection: Arc<Connection>) -> Arc<Link> {
-        let Arrived { socket, client, local } = arrived;
+        let Arrived { socket, client, local, entered } = arrived;
         let state = State {
             socket,
             input: None,
@@ -152,7 +155,7 @@ impl Link {
             expecting: false,
             fate: None,
         };
-        Arc::new(Link { client, local, connection, listener, state: Mutex::new(state) })
+        Arc::new(Link { client, local, connection, listener, _entered: entered, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

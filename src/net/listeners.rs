@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 
+use super::gate::{Closed, Gate};
 use crate::config::model::{Listener, Name};
 use crate::control::api::ListenerStatus;
 use crate::control::ports::{Listeners, Prepared};
@@ -28,6 +29,7 @@ pub struct ListenerState {
     accepted: AtomicUsize,
     draining: AtomicBool,
     closed_one: Notify,
+    pub gate: Gate,
 }
 
 /// A place for a connection, kept for as long as it lives.
@@ -181,6 +183,7 @@ impl Listeners for Manager {
                         accepted: AtomicUsize::new(0),
                         draining: AtomicBool::new(false),
                         closed_one: Notify::new(),
+                        gate: Gate::default(),
                     };
                     Open { state: Arc::new(state), socket, address, bind: listener.bind }
                 }
@@ -221,6 +224,7 @@ impl Listeners for Manager {
             address: address.to_string(),
             connections: state.accepted() as u64,
             draining,
+            refused: Closed::ALL.map(|why| (why.as_str().to_string(), state.gate.refused(why))).into(),
         };
         let open = self.open.borrow().clone();
         let mut lines: Vec<ListenerStatus> = open.values().map(|open| line(&open.state, open.address, false)).collect();
@@ -286,6 +290,7 @@ mod tests {
             bind: bind.parse().expect("a literal address"),
             timeouts: ListenerTimeouts { header: second, idle: second, body: second, write: second },
             limits: ListenerLimits { connections, header_bytes: 1024, header_fields: 10, target_bytes: 100 },
+            policy: Default::default(),
         }
     }
 

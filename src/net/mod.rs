@@ -7,9 +7,11 @@ pub mod accept;
 pub mod arrival;
 pub mod buffers;
 pub mod clock;
+pub mod gate;
 pub mod io;
 pub mod link;
 pub mod listeners;
+pub mod proxy_protocol;
 pub mod socket;
 pub mod stage;
 

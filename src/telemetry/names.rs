@@ -49,6 +49,10 @@ pub const RETRIES_TOTAL: &str = "switchback_retries_total";
 pub const DRAIN_REMAINING: &str = "switchback_drain_remaining";
 /// Gauge: open client connections. `listener`.
 pub const CONNECTIONS: &str = "switchback_connections";
+/// Counter: connections closed before TLS and HTTP. `listener`, `reason`: see [`crate::net::gate::Closed`].
+pub const CONNECTIONS_REFUSED_TOTAL: &str = "switchback_connections_refused_total";
+/// Counter: requests that a policy refused. `service`, `reason`: see [`crate::limits::Refusal`].
+pub const REFUSED_TOTAL: &str = "switchback_refused_total";
 /// Gauge: requests waiting for a ready endpoint. `service`.
 pub const HOLD_WAITING: &str = "switchback_hold_waiting";
 /// Counter: access log lines dropped because the writer could not keep up.

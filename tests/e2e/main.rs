@@ -36,6 +36,7 @@ mod i8_owner_shown;
 mod i9_state_survives;
 mod listeners;
 mod plan_explain;
+mod policy_clients;
 mod reload_zd5;
 mod rollout;
 mod rollout_guardrails;

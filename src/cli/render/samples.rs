@@ -248,6 +248,7 @@ pub fn status() -> Status {
             address: "0.0.0.0:8080".into(),
             connections: 64,
             draining: false,
+            refused: BTreeMap::new(),
         }],
         services: vec![ServiceStatus {
             name: "shop".into(),

@@ -102,6 +102,7 @@ fn listener(raw: &raw::Listener, found: &mut Found) -> Listener {
             write: time(|it| &it.write).unwrap_or_default(),
         },
         limits,
+        policy: super::policy::listener(raw, found),
     }
 }
 

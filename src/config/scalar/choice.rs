@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::super::decode::{Scalar, Wrong};
 use super::super::hint;
+use super::super::model::policy::ProxyMode;
 use super::super::model::rollout::{HookPoint, NoticeKind, Strategy, Then, Weekday};
 
 /// A value that is written as one word.
@@ -48,6 +49,11 @@ fn unknown(text: &str, words: &[&str]) -> Wrong {
 words!(Strategy, "a strategy" {
     "canary" => Canary,
     "blue_green" | "blue-green" => BlueGreen,
+});
+
+words!(ProxyMode, "`required` or `optional`" {
+    "required" => Required,
+    "optional" => Optional,
 });
 
 words!(Then, "`rollback` or `pause`" {
