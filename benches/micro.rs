@@ -46,6 +46,7 @@ impl Shape {
         Route {
             name: format!("route-{at}").into(),
             matcher: Match { host: HostMatch::Exact(host), path: PathMatch::Prefix(path), ..Match::default() },
+            policy: RoutePolicy::default(),
             action: Action::Forward { service: "service-0".into(), rewrite: Rewrite::default() },
         }
     }
@@ -86,6 +87,7 @@ fn service(intent: Intent) -> Service {
         upstream: Upstream { keepalive_idle: secs(4) },
         drain: Drain { requests: secs(30), streams: secs(600), sessions: secs(600), reconnect_spread: secs(30) },
         hold: Hold { max_wait: secs(5), max_requests: 1024 },
+        policy: ServicePolicy::default(),
     }
 }
 

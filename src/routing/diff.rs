@@ -74,7 +74,7 @@ pub enum RoutePart {
     Match,
     /// Another service, or another kind of answer.
     Target,
-    /// The same target, treated otherwise: rewrite, redirect, status, headers or body.
+    /// The same target, treated otherwise: access, limits, rewrite, redirect, status, headers or body.
     Treatment,
 }
 
@@ -92,6 +92,7 @@ pub enum Policy {
     Upstream,
     Drain,
     Hold,
+    Access,
 }
 
 impl Policy {
@@ -108,6 +109,7 @@ impl Policy {
             Self::Upstream => "upstream",
             Self::Drain => "drain",
             Self::Hold => "hold",
+            Self::Access => "access",
         }
     }
 }
@@ -199,7 +201,7 @@ fn changed_parts(old: &CompiledRoute, new: &crate::config::model::Route) -> Vec<
     };
     if !same_target {
         parts.push(RoutePart::Target);
-    } else if old.route.action != new.action {
+    } else if old.route.action != new.action || old.route.policy != new.policy {
         parts.push(RoutePart::Treatment);
     }
     parts
@@ -281,6 +283,7 @@ fn changed_policies(old: &CompiledService, new: &CompiledService) -> Vec<Policy>
         (Policy::Upstream, old.upstream != new.upstream),
         (Policy::Drain, old.drain != new.drain),
         (Policy::Hold, old.hold != new.hold),
+        (Policy::Access, old.policy.access != new.policy.access),
     ];
     compared.into_iter().filter(|(_, changed)| *changed).map(|(policy, _)| policy).collect()
 }
