@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
+mod http2;
 pub mod networks;
 pub mod policy;
 pub mod rollout;
 
+pub use http2::Http2;
 pub use networks::Networks;
 pub use policy::{Access, ListenerPolicy, ProxyMode, ProxyProtocol, RoutePolicy, ServicePolicy};
 // All but `Strategy`, which tests know as a trait of proptest.
@@ -55,6 +57,7 @@ pub struct Listener {
     pub timeouts: ListenerTimeouts,
     pub limits: ListenerLimits,
     pub policy: ListenerPolicy,
+    pub http2: Http2,
 }
 
 /// How long a client may take. All are upper bounds on waiting for the client.

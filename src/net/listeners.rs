@@ -291,6 +291,7 @@ mod tests {
             timeouts: ListenerTimeouts { header: second, idle: second, body: second, write: second },
             limits: ListenerLimits { connections, header_bytes: 1024, header_fields: 10, target_bytes: 100 },
             policy: Default::default(),
+            http2: crate::config::model::Http2::default(),
         }
     }
 

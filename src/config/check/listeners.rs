@@ -103,6 +103,7 @@ fn listener(raw: &raw::Listener, found: &mut Found) -> Listener {
         },
         limits,
         policy: super::policy::listener(raw, found),
+        http2: super::http2::http2(raw),
     }
 }
 
