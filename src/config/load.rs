@@ -41,6 +41,7 @@ pub const BYTES_MAX: u64 = 16 << 20;
 
 /// A file with a secret, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
+const PAGE_BYTES_MAX: u64 = 256 << 10;
 
 /// Reads a file, or every `*.yaml`/`*.yml` of a directory in name order.
 pub fn read(path: &Path) -> Result<Vec<Source>, Problems> {
@@ -159,7 +160,7 @@ fn config(sources: &[Source], lookup: env::Lookup<'_>, found: &mut Found) -> Opt
         let place = places.of(span);
         format!("{}:{}", place.file, place.line)
     };
-    let mut around = Around { bases: &bases, read: &read_secret, place: &mut place };
+    let mut around = Around { bases: &bases, read: &read_secret, read_page: &read_page, place: &mut place };
     Some(check::check(&raw, &mut around, found))
 }
 
@@ -171,10 +172,18 @@ fn base(path: &Path) -> PathBuf {
 }
 
 fn read_secret(path: &Path) -> Result<String, String> {
+    read_text(path, SECRET_BYTES_MAX)
+}
+
+fn read_page(path: &Path) -> Result<String, String> {
+    read_text(path, PAGE_BYTES_MAX)
+}
+
+fn read_text(path: &Path, most: u64) -> Result<String, String> {
     let mut text = String::new();
     let file = File::open(path).map_err(|error| reason(&error))?;
-    file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| reason(&error))?;
-    if text.len() as u64 > SECRET_BYTES_MAX { Err("it is too large".into()) } else { Ok(text) }
+    file.take(most + 1).read_to_string(&mut text).map_err(|error| reason(&error))?;
+    if text.len() as u64 > most { Err(format!("it is larger than {} KiB", most >> 10)) } else { Ok(text) }
 }
 
 /// Names that begin with a dot are skipped: editors and ConfigMap mounts keep their own things there.

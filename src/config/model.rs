@@ -19,7 +19,10 @@ pub mod rollout;
 
 pub use http2::Http2;
 pub use networks::Networks;
-pub use policy::{Access, ListenerPolicy, ProxyMode, ProxyProtocol, RoutePolicy, ServicePolicy};
+pub use policy::{
+    Access, ListenerPolicy, Maintenance, ProxyMode, ProxyProtocol, RateKey, RateLimit, RequestIds, RoutePolicy,
+    ServicePolicy,
+};
 // All but `Strategy`, which tests know as a trait of proptest.
 pub use rollout::{
     Channel, CrashesRule, CustomEvent, CustomRule, ErrorsRule, Freeze, Gate, Guardrails, HookPoint, LatencyBelow,
@@ -39,6 +42,7 @@ pub struct Config {
     pub admin: Admin,
     pub expose: Expose,
     pub access_log: AccessLog,
+    pub request_id: Option<RequestIds>,
     pub shutdown: Shutdown,
     pub routes: Vec<Route>,
     pub services: BTreeMap<Name, Service>,

@@ -21,7 +21,7 @@ mod rollout;
 
 pub use http2::Http2;
 pub use notices::{Gate, NoticeHook, Notification};
-pub use policy::{Access, ProxyProtocol};
+pub use policy::{Access, Maintenance, ProxyProtocol, RateKey, RateLimit, RequestIds};
 pub use rollout::{
     Custom, Events, Freeze, Guardrails, LatencyBelow, Prometheus, Rollout, Shield, Stage, StageKeys, StageMatch,
     Webhook,
@@ -43,6 +43,8 @@ keys! {
         expose: Expose = section,
         /// One JSON line per request.
         access_log: AccessLog = section,
+        /// Names requests. Without it a name that came with a request is passed on as it is, and only the log makes one.
+        request_id: RequestIds = optional,
         /// What SIGTERM does. The defaults fit into the 10 s of `docker stop`.
         shutdown: Shutdown = section,
         /// Which request goes where. The most specific match wins: host, then path, then the number of other
@@ -107,6 +109,12 @@ keys! {
         header_fields: Count<1, 1_000> = default("100"),
         /// A request target; 414 above. At most `header_bytes`.
         target_bytes: Size<64, 1_048_576> = default("8KiB"),
+        /// Least bytes a second of a request body while it is waited for, after `timeouts.body` in all; 408 below. Without
+        /// it only the single wait is bounded.
+        min_body_rate: Size<1, 1_073_741_824> = optional,
+        /// Least bytes a second of an answer that a client must take while it is waited for, after `timeouts.write` in
+        /// all; its connection is closed below. Without it only the single wait is bounded.
+        min_send_rate: Size<1, 1_073_741_824> = optional,
     }
 }
 
@@ -159,6 +167,8 @@ keys! {
         matcher as "match": Match = section,
         /// Which client addresses may use the route; 403 for others.
         access: Access = optional,
+        /// How often each client may ask for this route, besides what its service says.
+        rate_limit: RateLimit = optional,
         /// The service that answers.
         service: Name = optional,
         /// Changes made on the way to the service and back. Only with `service`.
@@ -272,6 +282,10 @@ keys! {
         hold: Hold = section,
         /// Which client addresses may use the service; 403 for others.
         access: Access = optional,
+        /// How often each client may ask.
+        rate_limit: RateLimit = optional,
+        /// Answers instead of the service, testers excepted.
+        maintenance: Maintenance = optional,
     }
 }
 
@@ -381,6 +395,8 @@ keys! {
         body: BodyLimit = default("64MiB"),
         /// Requests at once; 503 above. Without it there is no bound.
         in_flight: Count<1, 1_000_000_000> = optional,
+        /// Requests at once of one client address, an IPv6 client being its /64; 429 above. Without it there is no bound.
+        in_flight_per_client: Count<1, 1_000_000> = optional,
     }
 }
 

@@ -41,6 +41,9 @@ fn config_value(config: &Config) -> Value {
         AccessLogTarget::File(path) => text(&path.to_string_lossy()),
     };
     root.insert("access_log".into(), json!({ "to": to, "buffer": config.access_log.buffer }));
+    if let Some(ids) = &config.request_id {
+        root.insert("request_id".into(), policy::request_id(ids));
+    }
     let shutdown = &config.shutdown;
     root.insert(
         "shutdown".into(),

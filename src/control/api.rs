@@ -219,6 +219,9 @@ pub struct ListenerStatus {
 pub struct ServiceStatus {
     pub name: String,
     pub held: bool,
+    /// Clients get the page of `maintenance` instead.
+    #[serde(default)]
+    pub maintenance: bool,
     pub waiting: u64,
     pub sticky: String,
     /// What the file asks for.

@@ -95,6 +95,7 @@ pub(crate) fn snapshot(
         admin: Admin { bind: AdminBind::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))), insecure: false },
         expose: Expose::default(),
         access_log: AccessLog { to: AccessLogTarget::Off, buffer: 1 },
+        request_id: None,
         shutdown: Shutdown { pre_drain: secs(2), linger: secs(1), timeout: secs(9) },
         routes: services.iter().map(route).collect(),
         services: services.into_iter().map(|service| (service.name, service.service)).collect(),

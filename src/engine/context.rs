@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
+use super::admit::Admitted;
 use super::app::Incoming;
 use super::headers;
 use super::held::Held;
@@ -51,6 +52,7 @@ pub struct Context {
     pub client: Arc<headers::Client>,
     /// Whose request it is.
     pub origin: Origin,
+    pub admitted: Admitted,
     pub upgrade: Option<Upgrade>,
     pub held: Arc<Held>,
     pub thread: Thread,
@@ -83,7 +85,7 @@ pub struct Context {
     pub body_bytes: Option<u64>,
     pub error: Option<ErrorClass>,
     fate: Option<Fate>,
-    /// The client's `x-request-id`, kept only while somebody may ask for it.
+    /// The name that came with the request, kept only while somebody may ask for it.
     pub sent_id: Option<HeaderValue>,
     /// What the request is called, once somebody has asked.
     id: Option<RequestId>,
@@ -108,6 +110,7 @@ impl Context {
         Context {
             services,
             origin: Origin::peer(link.client.ip()),
+            admitted: Admitted::default(),
             link,
             client,
             upgrade,
@@ -158,6 +161,13 @@ impl Context {
     pub fn request_id(&mut self) -> RequestId {
         let sent = self.sent_id.as_ref().and_then(|sent| RequestId::sent(sent.as_bytes()));
         *self.id.get_or_insert_with(|| sent.unwrap_or_else(|| request_id::make(self.thread)))
+    }
+
+    /// What the request is called, as a field; `None` if requests are not named.
+    pub fn name(&mut self) -> Option<(http::HeaderName, HeaderValue)> {
+        let header = self.held.snapshot.generation.table.config.request_id.as_ref()?.header.clone();
+        let id = self.request_id();
+        Some((header, HeaderValue::from_str(id.as_str()).expect("an id is visible ASCII")))
     }
 
     /// The request now counts as in flight on its version.

@@ -88,7 +88,7 @@ impl App {
         let table = &snapshot.generation.table;
         let compiled_route = table.route_at(routed.route);
         ctx.service = compiled_route.service;
-        admit(snapshot, routed.route, ctx)?;
+        admit(snapshot, routed.route, ask.headers, ctx)?;
         match &compiled_route.route.action {
             Action::Forward { .. } => {}
             Action::Redirect { to, status } => return Err(Answer::redirect(*status, to)),

@@ -62,6 +62,8 @@ pub struct Hop<'a> {
     pub path_and_query: Option<&'a str>,
     pub upgrade: Option<Upgrade>,
     pub host_rewrite: Option<&'a HeaderValue>,
+    /// What the request is called, if the endpoint is to know.
+    pub name: Option<&'a (HeaderName, HeaderValue)>,
     pub edits: &'a HeaderEdits,
 }
 
@@ -96,6 +98,9 @@ pub fn to_endpoint(request: &mut RequestHeader, version: Version, hop: &Hop<'_>)
     request.append_header("Via", via)?;
     if let Some(host) = hop.host_rewrite {
         request.insert_header(HOST, host.clone())?;
+    }
+    if let Some((header, name)) = hop.name {
+        request.insert_header(header, name.clone())?;
     }
     edit(request, hop.edits)
 }

@@ -47,6 +47,7 @@ impl Case {
             path_and_query: None,
             upgrade: None,
             host_rewrite: None,
+            name: None,
             edits: &self.edits,
         }
     }

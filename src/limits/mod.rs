@@ -5,13 +5,17 @@
 //! What has no limit has no table, and costs a comparison. See docs/decisions/0020-limits-per-client.md.
 
 pub mod per_client;
+mod rate;
 mod refusals;
 mod shards;
+mod table;
 
 use std::net::IpAddr;
 
 pub use per_client::{Entered, PerClient};
+pub use rate::{Rates, TooEarly};
 pub use refusals::{Refusal, Refusals};
+pub use table::{Limits, OfService};
 
 /// A client as limits see it: an IPv4 address, or the /64 of an IPv6 address, of which one household has all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

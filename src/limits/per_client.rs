@@ -33,7 +33,7 @@ impl PerClient {
 
     /// Clients that have any.
     pub fn clients(&self) -> usize {
-        self.counts.each().map(|shard| shard.len()).sum()
+        self.counts.count()
     }
 }
 

@@ -7,14 +7,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum Refusal {
     /// The client's address may not use the route or the service: 403.
     Access = 0,
+    /// The service is under maintenance.
+    Maintenance = 1,
+    /// The client asks too often: 429.
+    RateLimit = 2,
+    /// The client has as many requests in flight as it may have: 429.
+    InFlightPerClient = 3,
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 1] = [Refusal::Access];
+    pub const ALL: [Refusal; 4] =
+        [Refusal::Access, Refusal::Maintenance, Refusal::RateLimit, Refusal::InFlightPerClient];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Refusal::Access => "access",
+            Refusal::Maintenance => "maintenance",
+            Refusal::RateLimit => "rate_limit",
+            Refusal::InFlightPerClient => "in_flight_per_client",
         }
     }
 }

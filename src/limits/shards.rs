@@ -30,14 +30,16 @@ impl<V> Shards<V> {
     pub fn of(&self, key: u64) -> MutexGuard<'_, Shard<V>> {
         let hash = std::hash::BuildHasher::hash_one(&self.hasher, key);
         // The low bits choose the place inside the shard.
-        lock(&self.shards[(hash >> 32) as usize % SHARDS])
+        self.nth((hash >> 32) as usize)
     }
 
-    pub fn each(&self) -> impl Iterator<Item = MutexGuard<'_, Shard<V>>> {
-        self.shards.iter().map(|shard| lock(shard))
+    /// Counted around.
+    pub fn nth(&self, at: usize) -> MutexGuard<'_, Shard<V>> {
+        self.shards[at % SHARDS].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
-}
 
-fn lock<V>(shard: &Mutex<Shard<V>>) -> MutexGuard<'_, Shard<V>> {
-    shard.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Entries of all.
+    pub fn count(&self) -> usize {
+        (0..SHARDS).map(|at| self.nth(at).len()).sum()
+    }
 }

@@ -253,6 +253,7 @@ pub fn status() -> Status {
         services: vec![ServiceStatus {
             name: "shop".into(),
             held: false,
+            maintenance: false,
             waiting: 0,
             sticky: "cookie".into(),
             intent: weights(&[("v1", 100)]),

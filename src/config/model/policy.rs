@@ -1,6 +1,11 @@
 //! Who may come in, and how much of it: policies of listeners, services and routes.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
 
 use super::networks::Networks;
 
@@ -46,16 +51,65 @@ pub struct ListenerPolicy {
     pub access: Access,
     /// Connections open at once from one client address (an IPv6 client is its /64); more are closed.
     pub connections_per_client: Option<u32>,
+    /// Bytes a second, see `net::link`.
+    pub min_body_rate: Option<u64>,
+    pub min_send_rate: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ServicePolicy {
     pub access: Access,
+    pub rate_limit: Option<RateLimit>,
+    pub maintenance: Option<Maintenance>,
+    /// Requests at once of one client address; 429 above.
+    pub in_flight_per_client: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RoutePolicy {
     pub access: Access,
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// How often each client may ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimit {
+    pub key: RateKey,
+    pub count: NonZeroU32,
+    pub per: Duration,
+    /// Requests at once after a pause.
+    pub burst: NonZeroU32,
+}
+
+/// Who is one client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RateKey {
+    ClientIp,
+    Header(HeaderName),
+}
+
+/// An answer of our own instead of the service's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Maintenance {
+    pub enabled: bool,
+    pub status: u16,
+    pub body: String,
+    /// Where the body was read.
+    pub file: Option<PathBuf>,
+    pub content_type: HeaderValue,
+    pub retry_after: Option<Duration>,
+    /// Clients that are let through.
+    pub allow: Networks,
+}
+
+/// A name for each request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestIds {
+    pub header: HeaderName,
+    /// Keeps the name that came with the request.
+    pub trust: bool,
+    /// Sends it back with the answer.
+    pub respond: bool,
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod choice;
 mod date;
 mod fields;
+mod frequency;
 mod net;
 mod network;
 mod rate;
@@ -13,6 +14,7 @@ pub use choice::Word;
 pub use date::rfc3339;
 pub use date::{parse_date, parse_minutes, write_date, write_minutes};
 pub use fields::{GrpcCode, Header, HeaderText, MethodName, StatusRange};
+pub use frequency::{Frequency, write_frequency};
 pub use net::{AdminBind, Bind, Endpoint, HttpUrl, is_host_name};
 pub use network::Network;
 pub use rate::{Number, Quantile, Rate, write_rate};

@@ -1,6 +1,9 @@
 //! Policies of listeners, services and routes: what is read back, and what is refused.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
 
 use super::super::model::policy::*;
 use super::super::model::{Access, Networks};
@@ -29,15 +32,45 @@ pub fn listener(time: Duration, seed: u32) -> ListenerPolicy {
         trusted_proxies: if seed.is_multiple_of(2) { networks(&["192.0.2.0/24"]) } else { Networks::default() },
         access: access(seed),
         connections_per_client: (seed % 5 > 1).then_some(seed),
+        min_body_rate: (seed % 7 > 2).then_some(u64::from(seed) * 512),
+        min_send_rate: (seed % 7 > 4).then_some(u64::from(seed)),
     }
 }
 
-pub fn service(_time: Duration, seed: u32) -> ServicePolicy {
-    ServicePolicy { access: access(seed) }
+pub fn service(time: Duration, seed: u32) -> ServicePolicy {
+    let page = Maintenance {
+        enabled: seed.is_multiple_of(2),
+        status: 503,
+        body: "a: ${b}\n".into(),
+        file: None,
+        content_type: HeaderValue::from_static("text/html; charset=utf-8"),
+        retry_after: Some(time + Duration::from_secs(1)).filter(|_| seed.is_multiple_of(5)),
+        allow: if seed.is_multiple_of(7) { networks(&["192.0.2.0/24"]) } else { Networks::default() },
+    };
+    ServicePolicy {
+        access: access(seed),
+        rate_limit: rate_limit(seed),
+        maintenance: (seed % 3 > 0).then_some(page),
+        in_flight_per_client: (seed % 4 > 2).then_some(seed),
+    }
 }
 
 pub fn route(at: usize) -> RoutePolicy {
-    RoutePolicy { access: access(at as u32) }
+    RoutePolicy { access: access(at as u32), rate_limit: rate_limit(at as u32) }
+}
+
+fn rate_limit(seed: u32) -> Option<RateLimit> {
+    let number = |number: u32| NonZeroU32::new(number + 1).unwrap();
+    let key = match seed % 2 {
+        0 => RateKey::ClientIp,
+        _ => RateKey::Header(HeaderName::from_static("x-api-key")),
+    };
+    let per = Duration::from_secs([1, 60, 3600][seed as usize % 3]);
+    (seed % 5 > 1).then(|| RateLimit { key, count: number(seed), per, burst: number(seed * 2) })
+}
+
+pub fn request_id(flag: bool) -> Option<RequestIds> {
+    flag.then(|| RequestIds { header: HeaderName::from_static("x-trace"), trust: !flag, respond: flag })
 }
 
 /// A configuration with these keys of the listener, the route and the service.
@@ -54,7 +87,20 @@ fn policies_are_off_without_a_word() {
     assert_eq!(config.listeners["web"].policy, ListenerPolicy::default());
     assert_eq!(config.services["s"].policy, ServicePolicy::default());
     assert_eq!(config.routes[0].policy, RoutePolicy::default());
+    assert_eq!(config.request_id, None);
     assert_eq!(good(&with("proxy_protocol: off", "", "")).listeners["web"].policy, ListenerPolicy::default());
+}
+
+#[test]
+fn the_defaults_of_what_is_on() {
+    let config = good(&(with("", "", "rate_limit: { rate: 10/m }, maintenance: {}") + "request_id: {}\n"));
+    let policy = &config.services["s"].policy;
+    let limit = policy.rate_limit.as_ref().unwrap();
+    assert_eq!((&limit.key, limit.count, limit.per.as_secs()), (&RateKey::ClientIp, limit.burst, 60));
+    let page = policy.maintenance.as_ref().unwrap();
+    assert_eq!((page.enabled, page.status, page.body.as_str(), page.retry_after), (true, 503, "", None));
+    let ids = config.request_id.unwrap();
+    assert_eq!((ids.header.as_str(), ids.trust, ids.respond), ("x-request-id", true, false));
 }
 
 #[test]
@@ -72,6 +118,19 @@ fn lists_that_mean_nothing_are_refused() {
         ("access: { allow: [] }", "", "", "nobody could come in"),
         ("access: { permit: [10.0.0.0/8] }", "", "", "unknown key `permit`"),
         ("access: { deny: [10.0.0.0/40] }", "", "", "the length of an IPv4 prefix is from 0 to 32"),
+        ("limits: { min_body_rate: 0B }", "", "", "it must be from 1B"),
+        ("limits: { min_send_rate: fast }", "", "", "is not a size"),
+        ("", "rate_limit: { rate: 100 }", "", "did you mean `100/s`?"),
+        ("", "", "rate_limit: { burst: 5 }", "needs the key `rate`"),
+        ("", "", "rate_limit: { rate: 0/s }", "a number from 1 to 1000000"),
+        ("", "", "rate_limit: { rate: 5/s, burst: 0 }", "a whole number from 1 to 1000000"),
+        ("", "", "rate_limit: { rate: 5/s, key: cookie }", "write `client_ip`, or `{ header: x-api-key }`"),
+        ("", "", "rate_limit: { rate: 5/s, key: { header: \"a b\" } }", "is not a header name"),
+        ("", "", "limits: { in_flight_per_client: 0 }", "a whole number from 1 to 1000000"),
+        ("", "", "maintenance: { body: a, file: b }", "`body` and `file` cannot be used together"),
+        ("", "", "maintenance: { file: nowhere.html }", "`nowhere.html` cannot be read"),
+        ("", "", "maintenance: { status: 204, body: a }", "an answer with status 204 has no body"),
+        ("", "", "maintenance: { retry_after: 10ms }", "is not a duration"),
         ("limits: { connections_per_client: 0 }", "", "", "a whole number from 1 to 1000000"),
         ("", "access: { allow: [] }", "", "nobody could come in"),
         ("", "", "access: { allow: [] }", "nobody could come in"),

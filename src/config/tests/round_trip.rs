@@ -268,6 +268,7 @@ fn config() -> impl Strategy<Value = Config> {
                     to: if flag { AccessLogTarget::File("/var/log/a".into()) } else { AccessLogTarget::Stdout },
                     buffer: 7,
                 },
+                request_id: policies::request_id(flag),
                 shutdown: Shutdown {
                     pre_drain: Duration::from_millis(1),
                     linger: Duration::ZERO,
