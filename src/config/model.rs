@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
+mod http2;
 pub mod rollout;
 pub mod tls;
 
+pub use http2::Http2;
 // All but `Strategy`, which tests know as a trait of proptest.
 pub use rollout::{
     Channel, CrashesRule, CustomEvent, CustomRule, ErrorsRule, Freeze, Gate, Guardrails, HookPoint, LatencyBelow,
@@ -53,6 +55,7 @@ pub struct Listener {
     pub tls: Option<Arc<tls::Tls>>,
     pub timeouts: ListenerTimeouts,
     pub limits: ListenerLimits,
+    pub http2: Http2,
 }
 
 /// How long a client may take. All are upper bounds on waiting for the client.

@@ -14,10 +14,12 @@ use super::scalar::{
 };
 use super::tree::{Node, Value};
 
+mod http2;
 mod notices;
 mod rollout;
 mod tls;
 
+pub use http2::Http2;
 pub use notices::{Gate, NoticeHook, Notification};
 pub use rollout::{
     Custom, Events, Freeze, Guardrails, LatencyBelow, Prometheus, Rollout, Shield, Stage, StageKeys, StageMatch,
@@ -58,7 +60,7 @@ keys! {
 }
 
 keys! {
-    /// A socket that clients connect to: HTTP/1.1, over TLS if it has certificates.
+    /// A socket that clients connect to: HTTP/1.1 and HTTP/2, over TLS if it has certificates.
     Listener {
         /// IP address and port to accept on.
         bind: Bind = required,
@@ -68,6 +70,8 @@ keys! {
         timeouts: ListenerTimeouts = section,
         /// How much a client may send.
         limits: ListenerLimits = section,
+        /// HTTP/2 connections of clients.
+        http2: Http2 = section,
     }
 }
 

@@ -350,6 +350,7 @@ mod tests {
                 header_fields: 10,
                 target_bytes: 100,
             },
+            http2: crate::config::model::Http2::default(),
         }
     }
 
