@@ -44,6 +44,7 @@ impl Case {
             client: &self.client,
             proxied: None,
             scheme: "http",
+            certificate: None,
             path_and_query: None,
             upgrade: None,
             host_rewrite: None,

@@ -7,13 +7,14 @@ pub mod accept;
 pub mod arrival;
 pub mod buffers;
 pub mod clock;
-pub mod gate;
+pub mod entrance;
 pub mod io;
 pub mod link;
 pub mod listeners;
 pub mod proxy_protocol;
 pub mod socket;
 pub mod stage;
+pub mod tls;
 
 pub use arrival::{Arrived, arrive};
 pub use io::EngineIo;

@@ -164,6 +164,7 @@ mod tests {
                 connections: 0,
                 draining: false,
                 refused: BTreeMap::new(),
+                tls: None,
             }]
         }
         fn difference(&self, _: &BTreeMap<Name, Listener>) -> (Vec<String>, Vec<String>) {

@@ -80,6 +80,7 @@ fn endpoints_splits_drains_and_listeners_are_gauges() {
         connections,
         draining,
         refused: [("access".to_string(), connections)].into(),
+        tls: None,
     };
     let row = |version, weight, requests| SplitRow {
         labels: [("service", "shop"), ("version", version)],

@@ -249,6 +249,7 @@ pub fn status() -> Status {
             connections: 64,
             draining: false,
             refused: BTreeMap::new(),
+            tls: None,
         }],
         services: vec![ServiceStatus {
             name: "shop".into(),

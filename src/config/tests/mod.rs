@@ -7,6 +7,7 @@ mod policies;
 mod rollout;
 mod rollout_values;
 mod round_trip;
+mod tls;
 
 use std::path::Path;
 

@@ -17,8 +17,15 @@ impl Link {
     /// For a stream on the connection of `of`.
     pub fn of_stream(of: &Link, connection: Arc<Connection>) -> Arc<Link> {
         let state = Mutex::new(State::new(Socket::Carried));
-        let (client, local, listener) = (of.client, of.local, of.listener.clone());
-        Arc::new(Link { client, local, connection, listener, _entered: None, state })
+        Arc::new(Link {
+            client: of.client,
+            local: of.local,
+            secure: of.secure.clone(),
+            connection,
+            listener: of.listener.clone(),
+            _entered: None,
+            state,
+        })
     }
 
     /// A request begins. `open`: it has a body, which is still to come.

@@ -10,9 +10,9 @@ use super::listeners::ListenerState;
 use super::proxy_protocol::{self, Ends};
 use crate::limits::{Entered, PerClient, Who};
 
-/// What a listener knows at its gate, kept over reloads.
+/// What a listener knows of those who come, kept over reloads.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub struct Entrance {
     /// Made when the limit is first used.
     clients: OnceLock<Arc<PerClient>>,
     refused: [AtomicU64; 3],
@@ -41,7 +41,7 @@ impl Closed {
     }
 }
 
-impl Gate {
+impl Entrance {
     pub fn refused(&self, why: Closed) -> u64 {
         self.refused[why as usize].load(Ordering::Relaxed)
     }
@@ -55,27 +55,27 @@ impl Gate {
 /// be closed without a word.
 pub async fn pass(tcp: &mut TcpStream, socket: Ends, listener: &ListenerState) -> Option<(Ends, Option<Entered>)> {
     let config = listener.config.load_full();
-    let (policy, gate) = (&config.policy, &listener.gate);
+    let (policy, entrance) = (&config.policy, &listener.entrance);
     let ends = match &policy.proxy_protocol {
         None => socket,
         Some(proxies) => match proxy_protocol::read(tcp, socket, proxies, config.timeouts.header).await {
             Ok(ends) => ends,
             Err(why) => {
                 tracing::debug!(listener = %listener.name, peer = %socket.client, %why, "connection closed");
-                gate.count(Closed::ProxyProtocol);
+                entrance.count(Closed::ProxyProtocol);
                 return None;
             }
         },
     };
     if !policy.access.is_open() && !policy.access.admits(ends.client.ip()) {
-        gate.count(Closed::Access);
+        entrance.count(Closed::Access);
         return None;
     }
     let Some(max) = policy.connections_per_client else { return Some((ends, None)) };
-    match gate.clients.get_or_init(Arc::default).try_enter(Who::of(ends.client.ip()), max) {
+    match entrance.clients.get_or_init(Arc::default).try_enter(Who::of(ends.client.ip()), max) {
         Some(entered) => Some((ends, Some(entered))),
         None => {
-            gate.count(Closed::PerClient);
+            entrance.count(Closed::PerClient);
             None
         }
     }
