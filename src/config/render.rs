@@ -13,6 +13,7 @@ use super::model::{
 };
 use super::scalar::{write_percent, write_size, write_time};
 
+mod resilience;
 mod rollout;
 
 /// Every value, defaults filled in, as YAML.
@@ -208,7 +209,7 @@ fn service(service: &Service) -> Value {
         });
         out.insert("outlier".into(), outlier);
     }
-    out.insert("retry".into(), json!({ "attempts": service.retry.attempts }));
+    out.insert("retry".into(), resilience::retry(&service.retry));
     let it = &service.timeouts;
     let mut timeouts = Map::new();
     for (key, time) in

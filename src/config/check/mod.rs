@@ -9,6 +9,7 @@ mod headers;
 mod listeners;
 mod notices;
 mod paths;
+mod resilience;
 mod rollout;
 mod routes;
 mod secret;
