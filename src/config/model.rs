@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
+mod http2;
 pub mod resilience;
 pub mod rollout;
 
+pub use http2::Http2;
 pub use resilience::{Retry, RetryMethods, RetryOn};
 // All but `Strategy`, which tests know as a trait of proptest.
 pub use rollout::{
@@ -52,6 +54,7 @@ pub struct Listener {
     pub bind: SocketAddr,
     pub timeouts: ListenerTimeouts,
     pub limits: ListenerLimits,
+    pub http2: Http2,
 }
 
 /// How long a client may take. All are upper bounds on waiting for the client.

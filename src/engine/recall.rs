@@ -18,7 +18,7 @@ use pingora_core::protocols::SocketDigest;
 use super::held::Held;
 use super::judged::stable_takes_one;
 use super::retry::Elsewhere;
-use crate::net::Link;
+use crate::net::{Deadline, Link};
 use crate::routing::ServiceIdx;
 
 /// Why an attempt was called back.
@@ -116,6 +116,23 @@ impl Recall {
         match std::mem::take(&mut *self.state()) {
             State::Nothing | State::Waiting(_) => None,
             State::Recalled(why) => Some(why),
+        }
+    }
+
+    /// A deadline of the exchange is over. `true`: it goes on, and has another deadline now. If it was called back, the
+    /// engine will notice.
+    pub fn is_put_off(&self, link: &Link, deadline: Deadline) -> bool {
+        match deadline {
+            Deadline::Response => self.call(link, Cause::RequestDeadline) == Called::Back,
+            Deadline::Attempt => {
+                match self.call(link, Cause::AttemptDeadline) {
+                    Called::Back | Called::NothingWaits => link.attempt_ends(),
+                    // Somebody may take it later.
+                    Called::Refused => link.attempt_goes_on(),
+                }
+                true
+            }
+            Deadline::Body | Deadline::Write | Deadline::Silence | Deadline::Total => false,
         }
     }
 

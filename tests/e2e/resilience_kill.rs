@@ -130,7 +130,7 @@ async fn kill_9_of_one_of_two_is_seen_by_nobody() {
 #[tokio::test]
 async fn a_process_that_stands_still_is_seen_by_nobody() {
     let policy = "health: { path: /healthz, every: 60s, timeout: 1s }\noutlier: { consecutive_failures: 5 }\nretry: { on: \
-                  [connect, reset, timeout], per_try_timeout: 200ms }\ntimeouts: { request: 1s }";
+                  [connect, reset, timeout], per_try_timeout: 1s }\ntimeouts: { request: 4s }";
     let fleet = fleet(policy).await;
     fleet.world.until_health("v1", "healthy").await;
     until("the second one is healthy", || async {
@@ -142,7 +142,7 @@ async fn a_process_that_stands_still_is_seen_by_nobody() {
     fleet.endpoints[1].signal(libc::SIGSTOP);
     let (took, why) = until_out(&fleet.world, 1).await;
     assert!(why.contains("in a row"), "no check has spoken: {why}");
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_secs(6), "{took:?}");
     load.more(400).await;
     let seen = load.stop().await;
     fleet.endpoints[1].signal(libc::SIGCONT);
