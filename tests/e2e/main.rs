@@ -43,6 +43,8 @@ mod policy_clients;
 mod policy_limits;
 mod policy_paths;
 mod reload_zd5;
+mod resilience_kill;
+mod resilience_retry;
 mod rollout;
 mod rollout_guardrails;
 mod rollout_notices;
