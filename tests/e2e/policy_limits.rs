@@ -118,7 +118,7 @@ async fn one_client_has_so_much_in_flight() {
 
 #[tokio::test]
 async fn a_body_that_trickles_is_given_up_however_steadily_it_comes() {
-    let (world, v1) = with("timeouts: { body: 400ms }, limits: { min_body_rate: 1KiB }", "").await;
+    let (world, v1) = with("timeouts: { body: 800ms }, limits: { min_body_rate: 1KiB }", "").await;
     for head in ["content-length: 5000", "transfer-encoding: chunked"] {
         let mut raw = world.raw().await;
         raw.write(format!("POST / HTTP/1.1\r\nhost: shop.test\r\n{head}\r\n\r\n").as_bytes()).await.unwrap();
@@ -143,7 +143,7 @@ async fn a_body_that_trickles_is_given_up_however_steadily_it_comes() {
     raw.write(b"POST /echo HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 4000\r\n\r\n").await.unwrap();
     for _ in 0..10 {
         raw.write(&[b'y'; 400]).await.unwrap();
-        assert!(tokio::time::timeout(Duration::from_millis(80), raw.reader.more()).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(100), raw.reader.more()).await.is_err());
     }
     assert_eq!(raw.answer().await.body_bytes, 4000);
 }
