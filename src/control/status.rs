@@ -70,7 +70,7 @@ fn warnings(shared: &Shared, view: &View) -> Vec<String> {
         ));
     }
     warnings.extend(view.config.unwatchable.clone());
-    warnings.extend(shared.journal.as_ref().and_then(|journal| journal.trouble()));
+    warnings.extend(shared.journal.iter().flat_map(|journal| journal.trouble()));
     warnings
 }
 

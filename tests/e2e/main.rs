@@ -50,6 +50,7 @@ mod shutdown;
 mod simulate;
 mod smuggling;
 mod stale_reuse;
+mod state_kept;
 mod sticky;
 mod switch;
 mod traffic;

@@ -27,6 +27,17 @@ pub struct World {
     ports: AtomicU16,
     child: Option<Child>,
     runs: u32,
+    /// What the next process has to live with.
+    pub hardship: Hardship,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hardship {
+    None,
+    /// No file can be made longer.
+    FullDisk,
+    /// File modes count, for root too.
+    Unprivileged,
 }
 
 /// What a command of the binary did.
@@ -56,7 +67,7 @@ impl World {
         let octets = [(std::process::id() % 199 + 32) as u8, (nth / 250) as u8, (nth % 250 + 2) as u8];
         let ip = Ipv4Addr::new(127, octets[0], octets[1], octets[2]);
         let dir = tempfile::Builder::new().prefix("switchback-e2e-").tempdir().expect("a temporary folder");
-        World { dir, ip: IpAddr::V4(ip), ports: AtomicU16::new(3000), child: None, runs: 0 }
+        World { dir, ip: IpAddr::V4(ip), ports: AtomicU16::new(3000), child: None, runs: 0, hardship: Hardship::None }
     }
 
     /// An address on which nothing listens.
@@ -130,10 +141,22 @@ impl World {
         command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(out).stderr(err);
         command.env("NO_COLOR", "1").env_remove("SWITCHBACK_ADMIN").env_remove("SWITCHBACK_TOKEN_FILE");
         // A write beyond a limit is to fail, as on a full disk, not to end the process.
-        // SAFETY: `signal` may be called between fork and exec.
+        let hardship = self.hardship;
+        // SAFETY: `signal`, `setrlimit` and `prctl` may be called between fork and exec.
         unsafe {
-            command.pre_exec(|| {
+            command.pre_exec(move || {
                 libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+                match hardship {
+                    Hardship::None => {}
+                    Hardship::FullDisk => {
+                        let limit = libc::rlimit { rlim_cur: 0, rlim_max: libc::RLIM_INFINITY };
+                        libc::setrlimit(libc::RLIMIT_FSIZE, &limit);
+                    }
+                    Hardship::Unprivileged => {
+                        // CAP_DAC_OVERRIDE; whoever is not root has none to drop.
+                        libc::prctl(libc::PR_CAPBSET_DROP, 1, 0, 0, 0);
+                    }
+                }
                 Ok(())
             });
         }
