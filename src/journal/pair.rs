@@ -238,14 +238,14 @@ fn set_aside(file: &Path) -> io::Result<Option<PathBuf>> {
     Ok(Some(aside))
 }
 
-fn suffixed(file: &Path, suffix: &str) -> PathBuf {
+pub(super) fn suffixed(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
 /// Puts what `from` holds in the place of `file`, whole or not at all.
-fn replace(from: &Connection, file: &Path) -> Result<(), JournalError> {
+pub(super) fn replace(from: &Connection, file: &Path) -> Result<(), JournalError> {
     let fresh = suffixed(file, ".new");
     let trouble = |error: io::Error| JournalError::Unwritable { file: fresh.clone(), reason: error.to_string() };
     let gone = |file: &Path| match fs::remove_file(file) {

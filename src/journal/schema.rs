@@ -138,6 +138,10 @@ pub(super) fn open(file: &Path, mode: Mode) -> Result<Connection, JournalError> 
             lasting(&connection).map_err(classify)?;
             // Fails now, with its reason, if the file cannot be written.
             connection.execute_batch("BEGIN EXCLUSIVE; COMMIT;").map_err(classify)?;
+            if found < VERSION && file.file_name() == Some(super::FILE.as_ref()) {
+                // The way back to the older switchback, and for an upgrade that comes to nothing.
+                super::pair::replace(&connection, &super::pair::suffixed(file, &format!(".format-{found}")))?;
+            }
             for (from, step) in STEPS.iter().filter(|(from, _)| found <= *from) {
                 let transaction = connection.unchecked_transaction().map_err(classify)?;
                 step(&transaction).map_err(classify)?;
@@ -178,6 +182,8 @@ pub(super) fn private(file: &Path) -> std::io::Result<()> {
 fn lasting(connection: &Connection) -> rusqlite::Result<()> {
     // Everything acknowledged is in this one file, and a cut in it is seen.
     connection.pragma_update(None, "journal_mode", "TRUNCATE")?;
+    // No file but those of the state directory: there may be no room for temporary ones.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     // An acknowledged change survives a power cut, not only a crash.
     connection.pragma_update(None, "synchronous", "FULL")
 }

@@ -42,6 +42,10 @@ fn a_journal_of_every_earlier_format_goes_on_with_all_that_it_holds() {
             let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).expect(sql);
             assert_eq!(number("PRAGMA user_version"), VERSION);
         }
+        // For the older switchback, if it has to be that again.
+        let kept = Connection::open(dir.path().join(format!("{FILE}.format-{format}"))).expect("it is there");
+        let number = |sql: &str| kept.query_row(sql, [], |row| row.get::<_, i64>(0)).expect(sql);
+        assert_eq!((number("PRAGMA user_version"), number("SELECT count(*) FROM generations")), (format, 9));
     }
 }
 
