@@ -51,6 +51,7 @@ mod self_test;
 mod shutdown;
 mod simulate;
 mod smuggling;
+mod soak;
 mod stale_reuse;
 mod state_kept;
 mod sticky;
