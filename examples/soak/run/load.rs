@@ -12,8 +12,8 @@ use super::excuse::Broken;
 use crate::harness::client::{Outcome, Raw, Seen};
 use crate::harness::{Client, SseEnd, WsClient, WsEnd};
 
-/// A stream is left by its client after this long, and another begins.
-const STREAM: Duration = Duration::from_secs(20);
+/// A stream is left by its client after this long, and another begins. A replaced endpoint keeps its streams until then.
+const STREAM: Duration = Duration::from_secs(2);
 /// How long an event may be late before the stream counts as dead.
 const SILENCE: Duration = Duration::from_secs(10);
 
