@@ -23,6 +23,7 @@ use crate::wire::token::{decimal, list};
 
 const VIA_10: HeaderValue = HeaderValue::from_static("1.0 switchback");
 const VIA_11: HeaderValue = HeaderValue::from_static("1.1 switchback");
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 const OURS: &str = "x-switchback-";
 
 /// What is the same for every request of one client connection, written once.
@@ -74,6 +75,10 @@ pub fn to_endpoint(request: &mut RequestHeader, version: Version, hop: &Hop<'_>)
     if hop.upgrade == Some(Upgrade::WebSocket) {
         request.insert_header(CONNECTION, HeaderValue::from_static("Upgrade"))?;
         request.insert_header("Upgrade", HeaderValue::from_static("websocket"))?;
+    }
+    if request.headers.get(TRANSFER_ENCODING).is_some_and(|coding| coding != CHUNKED) {
+        // An endpoint that does not know `Chunked` for what it is would find another end of the body.
+        request.insert_header(TRANSFER_ENCODING, CHUNKED)?;
     }
     if let Some(path) = hop.path_and_query {
         request.set_raw_path(path.as_bytes())?;

@@ -23,6 +23,7 @@ mod errors_classified;
 mod headline;
 mod health;
 mod hold;
+mod hostile;
 mod i11_drain_exact;
 mod i12_bounded;
 mod i13_explained;
