@@ -59,7 +59,7 @@ impl Sees {
     pub fn in_words(self) -> String {
         match self {
             Sees::Error(status) => format!("{status}"),
-            Sees::Whole(status, body) if body.is_empty() => format!("{status} without a body"),
+            Sees::Whole(status, "") => format!("{status} without a body"),
             Sees::Whole(status, body) => format!("{status}, body `{}`", super::document::visible(body)),
             Sees::WithField(name, value) => format!("200, `{name}: {value}`"),
             Sees::Cut => "a visibly truncated answer".into(),

@@ -153,7 +153,7 @@ impl Fact {
     fn in_words(&self) -> String {
         let shown = |text: &str| text.replace("###", "");
         match self {
-            Fact::Field(name, value) if value.is_empty() => format!("empty `{name}`"),
+            Fact::Field(name, "") => format!("empty `{name}`"),
             Fact::Field(name, value) => format!("`{name}: {}`", shown(value)),
             Fact::Without(name) => format!("no `{name}`"),
             Fact::Body("") => "no body".into(),
