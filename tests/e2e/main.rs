@@ -24,6 +24,8 @@ mod headline;
 mod health;
 mod hold;
 mod hostile;
+mod http2_front;
+mod http2_hostile;
 mod i11_drain_exact;
 mod i12_bounded;
 mod i13_explained;
