@@ -8,6 +8,7 @@ mod answers;
 mod document;
 mod expect;
 mod requests;
+mod slow;
 mod tap;
 
 const CLOSED: Duration = Duration::from_secs(8);
