@@ -13,9 +13,12 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 
 mod http2;
+pub mod resilience;
 pub mod rollout;
+pub mod tls;
 
 pub use http2::Http2;
+pub use resilience::{Retry, RetryMethods, RetryOn};
 // All but `Strategy`, which tests know as a trait of proptest.
 pub use rollout::{
     Channel, CrashesRule, CustomEvent, CustomRule, ErrorsRule, Freeze, Gate, Guardrails, HookPoint, LatencyBelow,
@@ -50,6 +53,8 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     pub bind: SocketAddr,
+    /// `None`: plain HTTP.
+    pub tls: Option<Arc<tls::Tls>>,
     pub timeouts: ListenerTimeouts,
     pub limits: ListenerLimits,
     pub http2: Http2,
@@ -58,6 +63,8 @@ pub struct Listener {
 /// How long a client may take. All are upper bounds on waiting for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerTimeouts {
+    /// From accept to the end of the TLS handshake. Default 10 s.
+    pub handshake: Duration,
     /// From the first byte of a request head to its last; 408 after that. Default 10 s.
     pub header: Duration,
     /// Between two requests on one connection, and before the first. Default 75 s.
@@ -72,6 +79,8 @@ pub struct ListenerTimeouts {
 pub struct ListenerLimits {
     /// Client connections open at once on this listener; more wait in the kernel's queue. Default 65 536.
     pub connections: usize,
+    /// TLS handshakes at once; beyond that the oldest that makes no progress makes room. Default 4096.
+    pub handshakes: usize,
     /// Bytes of a request head, request line included; 431 above. Default 32 KiB.
     pub header_bytes: usize,
     /// Header fields of a request; 431 above. Default 100.
@@ -284,13 +293,6 @@ pub struct Outlier {
     /// Hundredths of a percent of a version's endpoints that may be ejected at once. One endpoint
     /// may always be ejected if the version has another.
     pub max_ejected_bp: u32,
-}
-
-/// Second chances on a connection that could not be made: nothing was sent, so any method may be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retry {
-    /// Further endpoints tried after a connect failure. Default 2; 0 turns it off.
-    pub attempts: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,14 +16,18 @@ use super::tree::{Node, Value};
 
 mod http2;
 mod notices;
+mod resilience;
 mod rollout;
+mod tls;
 
 pub use http2::Http2;
 pub use notices::{Gate, NoticeHook, Notification};
+pub use resilience::{Retry, RetryOn};
 pub use rollout::{
     Custom, Events, Freeze, Guardrails, LatencyBelow, Prometheus, Rollout, Shield, Stage, StageKeys, StageMatch,
     Webhook,
 };
+pub use tls::{ClientAuth, Tls, TlsCertificate};
 
 keys! {
     /// A switchback configuration: one YAML file, or a directory of files merged by name.
@@ -58,10 +62,12 @@ keys! {
 }
 
 keys! {
-    /// A socket that clients connect to: HTTP/1.1, and HTTP/2 with prior knowledge.
+    /// A socket that clients connect to: HTTP/1.1 and HTTP/2, over TLS if it has certificates.
     Listener {
         /// IP address and port to accept on.
         bind: Bind = required,
+        /// TLS. Without it, plain HTTP.
+        tls: Tls = optional,
         /// How long a client may take.
         timeouts: ListenerTimeouts = section,
         /// How much a client may send.
@@ -74,6 +80,8 @@ keys! {
 keys! {
     /// How long a client may take. All are upper bounds on waiting for the client.
     ListenerTimeouts {
+        /// From accept to the end of the TLS handshake.
+        handshake: Time<1> = default("10s"),
         /// From the first byte of a request head to its last; 408 after that.
         header: Time<1> = default("10s"),
         /// Between two requests on one connection, and before the first.
@@ -90,6 +98,9 @@ keys! {
     ListenerLimits {
         /// Connections open at once; more wait in the kernel's queue.
         connections: Count<1, 10_000_000> = default("65536"),
+        /// TLS handshakes at once. Beyond that the oldest is closed if it has waited for its client for a second;
+        /// else the newest waits.
+        handshakes: Count<1, 1_000_000> = default("4096"),
         /// A request head, request line included; 431 above.
         header_bytes: Size<1024, 1_048_576> = default("32KiB"),
         /// Header fields of a request; 431 above.
@@ -245,7 +256,7 @@ keys! {
         health: Health = optional,
         /// Takes an endpoint out for a while when requests to it fail.
         outlier: Outlier = optional,
-        /// Second chances when no connection could be made.
+        /// Second chances at another endpoint.
         retry: Retry = section,
         /// How long the service may take.
         timeouts: Timeouts = section,
@@ -332,14 +343,6 @@ keys! {
         eject_for: Time<1> = default("30s"),
         /// Share of a version's endpoints that may be out at once; one always may if there is another.
         max_ejected: Percent = default("50%"),
-    }
-}
-
-keys! {
-    /// Second chances when no connection could be made: nothing was sent, so any method may be tried again.
-    Retry {
-        /// Further endpoints tried; 0 turns it off.
-        attempts: Count<0, 10> = default("2"),
     }
 }
 

@@ -14,7 +14,9 @@ use super::model::{
 use super::scalar::{write_percent, write_size, write_time};
 
 mod http2;
+mod resilience;
 mod rollout;
+mod tls;
 
 /// Every value, defaults filled in, as YAML.
 pub fn to_yaml(config: &Config) -> String {
@@ -65,9 +67,10 @@ fn config_value(config: &Config) -> Value {
 
 fn listener(listener: &Listener) -> Value {
     let (timeouts, limits) = (&listener.timeouts, &listener.limits);
-    json!({
+    let mut out = json!({
         "bind": listener.bind.to_string(),
         "timeouts": {
+            "handshake": write_time(timeouts.handshake),
             "header": write_time(timeouts.header),
             "idle": write_time(timeouts.idle),
             "body": write_time(timeouts.body),
@@ -75,12 +78,17 @@ fn listener(listener: &Listener) -> Value {
         },
         "limits": {
             "connections": limits.connections,
+            "handshakes": limits.handshakes,
             "header_bytes": write_size(limits.header_bytes as u64),
             "header_fields": limits.header_fields,
             "target_bytes": write_size(limits.target_bytes as u64),
         },
         "http2": http2::http2(&listener.http2),
-    })
+    });
+    if let Some(of) = &listener.tls {
+        out["tls"] = tls::tls(of);
+    }
+    out
 }
 
 fn route(route: &Route) -> Value {
@@ -210,7 +218,7 @@ fn service(service: &Service) -> Value {
         });
         out.insert("outlier".into(), outlier);
     }
-    out.insert("retry".into(), json!({ "attempts": service.retry.attempts }));
+    out.insert("retry".into(), resilience::retry(&service.retry));
     let it = &service.timeouts;
     let mut timeouts = Map::new();
     for (key, time) in

@@ -45,10 +45,22 @@ pub const SHIELDED_TOTAL: &str = "switchback_shielded_total";
 pub const MIRRORED_TOTAL: &str = "switchback_mirrored_total";
 /// Counter. `service`, `reason`: see [`crate::outcome::RetryReason`].
 pub const RETRIES_TOTAL: &str = "switchback_retries_total";
+/// Counter: requests that were not asked again because the budget was spent. `service`.
+pub const RETRIES_DENIED_TOTAL: &str = "switchback_retries_denied_total";
 /// Gauge: exchanges left on a version that lost its place. `service`, `version`, `kind`.
 pub const DRAIN_REMAINING: &str = "switchback_drain_remaining";
 /// Gauge: open client connections. `listener`.
 pub const CONNECTIONS: &str = "switchback_connections";
+/// Gauge: seconds until a certificate ends, negative once it has. `listener`, `name`.
+pub const TLS_CERTIFICATE_EXPIRY_SECONDS: &str = "switchback_tls_certificate_expiry_seconds";
+/// Gauge: 0 while the files of a certificate on disk cannot be used. `listener`, `name`.
+pub const TLS_CERTIFICATE_FILES_GOOD: &str = "switchback_tls_certificate_files_good";
+/// Counter: changed files of certificates. `result`: `ok`, `failed`.
+pub const TLS_CERTIFICATE_RELOADS_TOTAL: &str = "switchback_tls_certificate_reloads_total";
+/// Counter. `listener`, `result`: `full`, `resumed` or why not; `version`: `1.2`, `1.3`, `none`.
+pub const TLS_HANDSHAKES_TOTAL: &str = "switchback_tls_handshakes_total";
+/// Gauge: handshakes at this moment. `listener`.
+pub const TLS_HANDSHAKES_OPEN: &str = "switchback_tls_handshakes_open";
 /// Gauge: requests waiting for a ready endpoint. `service`.
 pub const HOLD_WAITING: &str = "switchback_hold_waiting";
 /// Counter: access log lines dropped because the writer could not keep up.

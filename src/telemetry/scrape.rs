@@ -14,11 +14,12 @@ use super::recorder::Sources;
 use super::series::{Label, Series, Totals};
 use crate::config::model::Name;
 use crate::control::Snapshot;
-use crate::control::api::{DrainStatus, ListenerStatus};
+use crate::control::api::{DrainStatus, ListenerStatus, TlsStatus};
 use crate::endpoints::{Runtime, ServiceRuntime};
 use crate::outcome::{Codes, CodesKey, DURATION_BOUNDS, ErrorClass, RetryReason};
 use crate::routing::{Share, VersionIdx};
 use crate::sessions::Kind;
+use crate::telemetry::unix_ms;
 
 pub(super) fn write(sources: &Sources, series: &mut Series, out: &mut Exposition) {
     let snapshot = sources.live.load();
@@ -30,7 +31,9 @@ pub(super) fn write(sources: &Sources, series: &mut Series, out: &mut Exposition
     splits(&snapshot, out);
     endpoints(&snapshot.runtime, out);
     drains(&sources.drains.status(), out);
-    connections(&sources.listeners.status(), out);
+    let listeners = sources.listeners.status();
+    connections(&listeners, out);
+    tls(&listeners, out);
 
     let number = snapshot.generation.number() as f64;
     out.single(names::CONFIG_GENERATION, Type::Gauge, "Number of the live generation.", number);
@@ -114,7 +117,7 @@ fn versions(totals: &BTreeMap<Label, Totals>, services: &[Arc<ServiceRuntime>], 
     }
 }
 
-fn retries(retries: &BTreeMap<Name, [u64; 2]>, out: &mut Exposition) {
+fn retries(retries: &BTreeMap<Name, [u64; RetryReason::COUNT]>, out: &mut Exposition) {
     let help = "Requests sent once more, on another endpoint or a fresh connection.";
     let mut family = out.family(names::RETRIES_TOTAL, Type::Counter, help);
     for (service, counts) in retries {
@@ -196,6 +199,11 @@ fn endpoints(runtime: &Runtime, out: &mut Exposition) {
             }
         }
     }
+    let help = "Requests that were not sent once more because the retry budget was spent.";
+    let mut family = out.family(names::RETRIES_DENIED_TOTAL, Type::Counter, help);
+    for service in &runtime.services {
+        family.sample(&[("service", &service.name)], service.core.budget.denied() as f64);
+    }
     let help = "Requests waiting for a ready endpoint or for a release.";
     let mut family = out.family(names::HOLD_WAITING, Type::Gauge, help);
     for service in &runtime.services {
@@ -227,6 +235,46 @@ fn connections(listeners: &[ListenerStatus], out: &mut Exposition) {
     let mut family = out.family(names::CONNECTIONS, Type::Gauge, "Open client connections.");
     for (listener, count) in open {
         family.sample(&[("listener", listener)], count as f64);
+    }
+}
+
+/// Of a listener that moved, the one that accepts is shown.
+fn tls(listeners: &[ListenerStatus], out: &mut Exposition) {
+    let secured: Vec<(&str, &TlsStatus)> = listeners
+        .iter()
+        .filter(|listener| !listener.draining)
+        .filter_map(|listener| Some((listener.name.as_str(), listener.tls.as_ref()?)))
+        .collect();
+    if secured.is_empty() {
+        return;
+    }
+    let now = unix_ms() as f64;
+    let help = "Seconds until a certificate ends; negative once it has.";
+    let mut family = out.family(names::TLS_CERTIFICATE_EXPIRY_SECONDS, Type::Gauge, help);
+    for (listener, tls) in &secured {
+        for one in &tls.certificates {
+            let left = (one.not_after as f64 - now) / 1000.0;
+            family.sample(&[("listener", listener), ("name", &one.name)], left.floor());
+        }
+    }
+    let help = "0 while the files of a certificate on disk cannot be used.";
+    let mut family = out.family(names::TLS_CERTIFICATE_FILES_GOOD, Type::Gauge, help);
+    for (listener, tls) in &secured {
+        for one in &tls.certificates {
+            let good = f64::from(u8::from(one.problem.is_none()));
+            family.sample(&[("listener", listener), ("name", &one.name)], good);
+        }
+    }
+    let mut family = out.family(names::TLS_HANDSHAKES_OPEN, Type::Gauge, "TLS handshakes at this moment.");
+    for (listener, tls) in &secured {
+        family.sample(&[("listener", listener)], tls.handshakes_open as f64);
+    }
+    let help = "TLS handshakes that have ended, by result and version.";
+    let mut family = out.family(names::TLS_HANDSHAKES_TOTAL, Type::Counter, help);
+    for (listener, tls) in &secured {
+        for (result, version, count) in &tls.handshakes {
+            family.sample(&[("listener", listener), ("result", result), ("version", version)], *count as f64);
+        }
     }
 }
 

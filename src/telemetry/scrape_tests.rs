@@ -21,7 +21,7 @@ fn a_versions_cells_become_its_series() {
         version.core.meter.answered(THREAD, Duration::from_millis(millis));
     }
     version.core.meter.failed(THREAD, ErrorClass::Reset);
-    version.core.meter.retried(THREAD);
+    version.core.meter.retried_for(THREAD, RetryReason::Connect);
     version.core.in_flight.begin(THREAD, Kind::WebSocket);
     let mut series = Series::default();
     series.observe([&version.core].into_iter(), Instant::now());
@@ -79,6 +79,7 @@ fn endpoints_splits_drains_and_listeners_are_gauges() {
         address: address.into(),
         connections,
         draining,
+        tls: None,
     };
     let row = |version, weight, requests| SplitRow {
         labels: [("service", "shop"), ("version", version)],
