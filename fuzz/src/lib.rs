@@ -11,3 +11,4 @@ pub mod routing;
 pub mod wire;
 
 pub mod engine;
+pub mod net;

@@ -68,7 +68,7 @@ admin: { bind: '127.0.0.1:2' }
 routes:
   - { name: forbidden, match: { path_prefix: /forbidden }, respond: { status: 403 } }
   - { name: exact, match: { host: a.test, path: /exact }, respond: { status: 200 } }
-  - { name: regex, match: { host: '*.test', path_regex: '/r[0-9]+(/.*)?' }, respond: { status: 200 } }
+  - { name: regex, match: { host: '*.test', path_regex: '^/r[0-9]+(/.*)?$' }, respond: { status: 200 } }
   - { name: post, match: { host: a.test, method: POST, path_prefix: /api }, respond: { status: 200 } }
   - { name: query, match: { path_prefix: /q, query: { v: '2' } }, respond: { status: 200 } }
   - { name: all, match: { path_prefix: / }, respond: { status: 200 } }
@@ -286,6 +286,7 @@ fn forward(head: &Head, bytes: &[u8]) {
     let hop = Hop {
         client: client(),
         scheme: "http",
+        certificate: None,
         path_and_query: None,
         upgrade: head.upgrade,
         host_rewrite: None,

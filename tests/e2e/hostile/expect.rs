@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use tokio::io::{AsyncRead, AsyncWrite};
+
 use crate::harness::client::{Outcome, Raw, Seen};
 use crate::harness::origin::Received;
 
@@ -51,7 +53,11 @@ impl Client {
     }
 
     /// Reads what comes on the connection and says what is wrong with it.
-    pub async fn check(self, raw: &mut Raw, method: &str) -> Result<(), String> {
+    pub async fn check<R, W>(self, raw: &mut Raw<R, W>, method: &str) -> Result<(), String>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
         let first = answer(raw, method).await;
         let status = match self {
             Client::Refused(status) | Client::Answered(status) | Client::Last(status) | Client::Each(_, status) => {
@@ -95,7 +101,7 @@ impl Client {
     }
 }
 
-async fn answer(raw: &mut Raw, method: &str) -> Seen {
+async fn answer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(raw: &mut Raw<R, W>, method: &str) -> Seen {
     raw.answer_to(method, Instant::now()).await
 }
 

@@ -1,14 +1,17 @@
 //! Requests with two readings, or with one that must not be believed: what the client is told, and exactly what the
 //! endpoint received. Every case is sent whole, and once more in pieces.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 
 use super::expect::{Client, Client::*, Endpoint, Endpoint::*, Fact::*};
 use super::tap::Tap;
 use crate::harness::client::Raw;
+use crate::harness::tls::{Authority, TlsKind};
 use crate::harness::*;
 
 /// `###` in what is sent is the number of the case, so that the endpoint's record can be told apart.
@@ -553,8 +556,31 @@ enum Pieces {
     Three,
 }
 
-async fn send(address: std::net::SocketAddr, case: &Case, number: usize, pieces: Pieces) -> Result<(), String> {
-    let mut raw = Raw::connect_from(address, Some([127, 0, 0, 1].into())).await.map_err(|why| why.to_string())?;
+/// Over what a case is sent.
+#[derive(Clone)]
+enum Way {
+    Plain,
+    Tls(TlsKind),
+}
+
+async fn send(address: SocketAddr, way: &Way, case: &Case, number: usize, pieces: Pieces) -> Result<(), String> {
+    match way {
+        Way::Plain => {
+            let raw = Raw::connect_from(address, Some([127, 0, 0, 1].into())).await;
+            exchange(raw.map_err(|why| why.to_string())?, case, number, pieces).await
+        }
+        Way::Tls(kind) => {
+            let connected = kind.connect(address, "shop.test").await;
+            exchange(connected.map_err(|why| why.to_string())?.raw, case, number, pieces).await
+        }
+    }
+}
+
+async fn exchange<R, W>(mut raw: Raw<R, W>, case: &Case, number: usize, pieces: Pieces) -> Result<(), String>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     let bytes = numbered(&case.send, number);
     match pieces {
         // A proxy that has refused and closed reads no more: that is judged by what it answered.
@@ -587,10 +613,26 @@ async fn every_request_with_two_readings_has_one_outcome() {
     let mut world = World::new();
     let tap = Tap::start(world.unused()).await;
     world.start(&super::service_at(tap.address)).await;
+    all_cases(world, tap, &Way::Plain, &[Pieces::One, Pieces::Three]).await;
+}
+
+#[tokio::test]
+async fn and_the_same_over_tls() {
+    let mut world = World::new();
+    Authority::new("ca").issue(&["shop.test"]).write(world.dir.path(), "shop");
+    let tap = Tap::start(world.unused()).await;
+    let tls = "8080\", tls: { certificates: [{ cert_file: shop.pem, key_file: shop.key }] } }";
+    let text = world.preamble().replacen("8080\" }", tls, 1) + &super::service_at(tap.address);
+    world.start_text(&text).await;
+    all_cases(world, tap, &Way::Tls(TlsKind::new()), &[Pieces::One]).await;
+}
+
+/// Sends every case in each of these ways, and judges both ends.
+async fn all_cases(mut world: World, tap: Tap, way: &Way, in_pieces: &'static [Pieces]) {
     let address = world.web();
     let cases: Arc<Vec<Case>> = Arc::new(groups().into_iter().flat_map(|group| group.cases).collect());
-    let numbers = cases.len();
-    assert!(2 * numbers < 1000, "the numbers have three digits");
+    let numbers = cases.len() * in_pieces.len();
+    assert!(numbers < 1000, "the numbers have three digits");
     let (mut running, mut wrong) = (JoinSet::new(), Vec::new());
     let mut collect = |done: Result<(usize, Pieces, Result<(), String>), tokio::task::JoinError>| {
         let (nth, pieces, result) = done.expect("a client does not panic");
@@ -598,15 +640,14 @@ async fn every_request_with_two_readings_has_one_outcome() {
             wrong.push(format!("{} (pieces: {pieces:?}): {why}", cases[nth].name));
         }
     };
-    for number in 0..2 * numbers {
+    for number in 0..numbers {
         if running.len() >= 16 {
             collect(running.join_next().await.expect("sixteen run"));
         }
-        let pieces = if number < numbers { Pieces::One } else { Pieces::Three };
-        let cases = cases.clone();
+        let (cases, way) = (cases.clone(), way.clone());
         running.spawn(async move {
-            let nth = number % cases.len();
-            (nth, pieces, send(address, &cases[nth], number, pieces).await)
+            let (nth, pieces) = (number % cases.len(), in_pieces[number / cases.len()]);
+            (nth, pieces, send(address, &way, &cases[nth], number, pieces).await)
         });
     }
     while let Some(done) = running.join_next().await {
@@ -616,8 +657,8 @@ async fn every_request_with_two_readings_has_one_outcome() {
     world.kill_9();
     tap.all_closed().await;
     let received = tap.received();
-    for number in 0..2 * numbers {
-        let case = &cases[number % numbers];
+    for number in 0..numbers {
+        let case = &cases[number % cases.len()];
         let id = format!("{number:03}");
         let of_case: Vec<_> = received.iter().filter(|one| one.target().contains(&id)).collect();
         if let Err(why) = case.endpoint.check(&of_case) {
