@@ -87,6 +87,8 @@ pub async fn serve(engine: &Rc<Engine>, link: &Arc<Link>) {
             }
         };
         if !sent(link).await {
+            // What a client does not read would stay with the kernel for minutes after an ordinary close.
+            link.reset();
             return;
         }
         if !keep {
