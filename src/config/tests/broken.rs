@@ -131,7 +131,7 @@ const CASES: &[Case] = &[
     ("health: { path: /healthz,", "health: { grpc: {}, status: 200,", "17:25", &["no meaning without `path`"]),
     ("health: { path: /healthz,", "health: { path: /healthz, jitter: 60%,", "17:39", &["above 50%"]),
     ("    active: blue", "    active: blue\n    outlier: { eject_for: 10m }", "23:27", &["longer than `eject_for_max`"]),
-    ("    active: blue", "    active: blue\n    outlier: { success_rate: { below_peers_by: 0% } }", "23:47", &["every endpoint but the best"]),
+    ("    active: blue", "    active: blue\n    outlier: { success_rate: { below_peers_by: 0% } }", "23:48", &["every endpoint but the best"]),
     ("    active: blue", "    active: blue\n    outlier: { latency: { max_ratio: 1.2 } }", "23:38", &["not between 2 and 1000"]),
     ("    active: blue", "    active: blue\n    circuit: { in_flight: 0 }", "23:27", &["`0`"]),
     ("    active: blue", "    active: blue\n    panic_below: 150%", "23:18", &["not a percentage"]),
