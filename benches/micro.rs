@@ -77,6 +77,8 @@ fn service(intent: Intent) -> Service {
         force: None,
         health: None,
         outlier: None,
+        panic_below_bp: 0,
+        circuit: None,
         retry: Retry::default(),
         timeouts: Timeouts {
             connect: secs(2),

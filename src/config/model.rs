@@ -25,7 +25,7 @@ pub use policy::{
     Access, ListenerPolicy, Maintenance, ProxyMode, ProxyProtocol, RateKey, RateLimit, RequestIds, RoutePolicy,
     ServicePolicy,
 };
-pub use resilience::{Retry, RetryMethods, RetryOn};
+pub use resilience::{Outlier, Retry, RetryMethods, RetryOn, SlowRule, SuccessRule};
 // All but `Strategy`, which tests know as a trait of proptest.
 pub use rollout::{
     Channel, CrashesRule, CustomEvent, CustomRule, ErrorsRule, Freeze, Gate, Guardrails, HookPoint, LatencyBelow,
@@ -224,6 +224,10 @@ pub struct Service {
     pub force: Option<Force>,
     pub health: Option<Health>,
     pub outlier: Option<Outlier>,
+    /// Hundredths of a percent: with fewer endpoints ready, all are asked.
+    pub panic_below_bp: u32,
+    /// Requests that one version may work on at once. Default none.
+    pub circuit: Option<u64>,
     pub retry: Retry,
     pub timeouts: Timeouts,
     pub limits: Limits,
@@ -288,22 +292,27 @@ pub struct Health {
     pub pass: u32,
     /// Failures in a row that make it unhealthy.
     pub fail: u32,
+    /// Hundredths of a percent by which a wait may be longer or shorter.
+    pub jitter_bp: u32,
+    /// The longest time that an endpoint which comes and goes must pass. 0: nothing is damped.
+    pub damping: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum HealthCheck {
-    Http { path: String, host: Option<String>, status: Vec<RangeInclusive<u16>> },
+    Http {
+        path: String,
+        host: Option<String>,
+        status: Vec<RangeInclusive<u16>>,
+        /// Differs for each process.
+        instance: Option<HeaderName>,
+    },
+    /// grpc.health.v1; empty: the endpoint as a whole.
+    Grpc {
+        service: String,
+        host: Option<String>,
+    },
     Tcp,
-}
-
-/// Passive ejection: an endpoint that fails this often in a row gets no traffic for a while.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Outlier {
-    pub consecutive_failures: u32,
-    pub eject_for: Duration,
-    /// Hundredths of a percent of a version's endpoints that may be ejected at once. One endpoint
-    /// may always be ejected if the version has another.
-    pub max_ejected_bp: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

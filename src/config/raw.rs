@@ -10,7 +10,7 @@ use super::found::Found;
 use super::keys::keys;
 use super::scalar::{
     AdminBind, AnyText, Bind, BodyLimit, Count, Endpoint, Flag, Header, HeaderText, LogTarget, MethodName, Name,
-    Network, Percent, Size, StatusRange, Text, Time, Weight,
+    Network, Percent, Size, Text, Time, Weight,
 };
 use super::tree::{Node, Value};
 
@@ -24,7 +24,7 @@ mod tls;
 pub use http2::Http2;
 pub use notices::{Gate, NoticeHook, Notification};
 pub use policy::{Access, Maintenance, ProxyProtocol, RateKey, RateLimit, RequestIds};
-pub use resilience::{Retry, RetryOn};
+pub use resilience::{Circuit, Health, Outlier, Retry, RetryOn};
 pub use rollout::{
     Custom, Events, Freeze, Guardrails, LatencyBelow, Prometheus, Rollout, Shield, Stage, StageKeys, StageMatch,
     Webhook,
@@ -279,6 +279,11 @@ keys! {
         health: Health = optional,
         /// Takes an endpoint out for a while when requests to it fail.
         outlier: Outlier = optional,
+        /// While less than this share of a version's endpoints is ready, all of them are asked, ready or not. `0%`: only
+        /// when none is.
+        panic_below: Percent = default("0%"),
+        /// Turns requests away before a version drowns in them.
+        circuit: Circuit = section,
         /// Second chances at another endpoint.
         retry: Retry = section,
         /// How long the service may take.
@@ -338,40 +343,6 @@ keys! {
         header: Header = required,
         /// A file with the token that must follow the name, relative to this file.
         token_file: Text = optional,
-    }
-}
-
-keys! {
-    /// Active checks of every endpoint: exactly one of `path` and `tcp`.
-    Health {
-        /// GET this path.
-        path: Text = optional,
-        /// Only connect.
-        tcp: Flag = default("false"),
-        /// Between two checks.
-        every: Time<100> = default("2s"),
-        /// A check that takes longer has failed.
-        timeout: Time<10> = default("1s"),
-        /// Passes in a row that make an endpoint healthy.
-        pass: Count<1, 100> = default("2"),
-        /// Failures in a row that make it unhealthy.
-        fail: Count<1, 100> = default("3"),
-        /// Statuses that pass: one, a range, or a list of them.
-        status: OneOrMany<StatusRange> = default("200-299"),
-        /// Host of the check. Without it, the endpoint's address.
-        host: Text = optional,
-    }
-}
-
-keys! {
-    /// Takes an endpoint out for a while when requests to it fail.
-    Outlier {
-        /// Failures in a row.
-        consecutive_failures: Count<1, 10_000> = default("5"),
-        /// How long the endpoint gets nothing.
-        eject_for: Time<1> = default("30s"),
-        /// Share of a version's endpoints that may be out at once; one always may if there is another.
-        max_ejected: Percent = default("50%"),
     }
 }
 

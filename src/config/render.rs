@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::env::escape;
 use super::model::{
-    AccessLogTarget, Action, AdminBind, Config, EndpointAddress, Expect, HeaderEdits, Health, HealthCheck, HostMatch,
-    Intent, Listener, PathMatch, Route, Service, Sticky, ValueMatch,
+    AccessLogTarget, Action, AdminBind, Config, EndpointAddress, Expect, HeaderEdits, HostMatch, Intent, Listener,
+    PathMatch, Route, Service, Sticky, ValueMatch,
 };
 use super::scalar::{write_percent, write_size, write_time};
 
@@ -214,15 +214,14 @@ fn service(service: &Service) -> Value {
         out.insert("force".into(), it.into());
     }
     if let Some(it) = &service.health {
-        out.insert("health".into(), health(it));
+        out.insert("health".into(), resilience::health(it));
     }
     if let Some(it) = &service.outlier {
-        let outlier = json!({
-            "consecutive_failures": it.consecutive_failures,
-            "eject_for": write_time(it.eject_for),
-            "max_ejected": write_percent(it.max_ejected_bp),
-        });
-        out.insert("outlier".into(), outlier);
+        out.insert("outlier".into(), resilience::outlier(it));
+    }
+    out.insert("panic_below".into(), write_percent(service.panic_below_bp).into());
+    if let Some(requests) = service.circuit {
+        out.insert("circuit".into(), json!({ "in_flight": requests }));
     }
     out.insert("retry".into(), resilience::retry(&service.retry));
     let it = &service.timeouts;
@@ -259,26 +258,6 @@ fn service(service: &Service) -> Value {
     let hold = json!({ "max_wait": write_time(service.hold.max_wait), "max_requests": service.hold.max_requests });
     out.insert("hold".into(), hold);
     policy::service(&service.policy, &mut out);
-    out.into()
-}
-
-fn health(health: &Health) -> Value {
-    let mut out = Map::new();
-    match &health.check {
-        HealthCheck::Tcp => drop(out.insert("tcp".into(), json!(true))),
-        HealthCheck::Http { path, host, status } => {
-            out.insert("path".into(), text(path));
-            if let Some(host) = host {
-                out.insert("host".into(), text(host));
-            }
-            let ranges = status.iter().map(|range| Value::from(format!("{}-{}", range.start(), range.end())));
-            out.insert("status".into(), ranges.collect());
-        }
-    }
-    out.insert("every".into(), write_time(health.every).into());
-    out.insert("timeout".into(), write_time(health.timeout).into());
-    out.insert("pass".into(), health.pass.into());
-    out.insert("fail".into(), health.fail.into());
     out.into()
 }
 

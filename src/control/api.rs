@@ -358,6 +358,12 @@ pub struct VersionStatus {
     pub requests: u64,
     pub errors: BTreeMap<String, u64>,
     pub in_flight: BTreeMap<Kind, u64>,
+    /// What it may work on at once, if that is bounded.
+    pub in_flight_max: Option<u64>,
+    /// Requests turned away because of that.
+    pub turned_away: u64,
+    /// So few of its endpoints are ready that all are asked.
+    pub panic: bool,
     pub endpoints: Vec<EndpointStatus>,
 }
 

@@ -138,6 +138,9 @@ fn service(live: &Snapshot, view: &View, at: ServiceIdx) -> ServiceStatus {
             realised_clients: clients.as_ref().map(|clients| fraction(clients, version)),
             requests: requests[version],
             errors: errors(runtime),
+            in_flight_max: compiled.service.circuit,
+            turned_away: runtime.core.meter.all_turned_away(),
+            panic: runtime.core.panic.load(std::sync::atomic::Ordering::Relaxed),
             in_flight: Kind::ALL.map(|kind| (kind, runtime.core.in_flight.count(kind))).into(),
             endpoints: runtime.endpoints.iter().map(|endpoint| self::endpoint(endpoint)).collect(),
         }

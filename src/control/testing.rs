@@ -35,6 +35,8 @@ pub fn service(name: &str, versions: &[&str], split: &str) -> CompiledService {
         force: None,
         health: None,
         outlier: None,
+        panic_below_bp: 0,
+        circuit: None,
         retry: Retry::default(),
         timeouts: Timeouts {
             connect: secs(2),

@@ -13,9 +13,9 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::health::{Seen, Verdict};
-use super::outlier::{Ejections, Passive};
-use super::probe::probe;
+use super::health::{Rules, Seen, Verdict, until_next};
+use super::outlier::{Ejections, Fleet, Passive, Watched};
+use super::probe::{Asked, probe};
 use super::resolve::{Lookup, NameWatch, Users, system_lookup};
 use super::state::{EndpointRuntime, Health, Runtime, ServiceCore};
 use crate::config::model::{self, EndpointAddress};
@@ -38,6 +38,8 @@ pub struct Checks {
     state: Mutex<State>,
     /// The service of each live endpoint, by incarnation: whom to wake.
     services: Arc<Services>,
+    /// What is compared, and may panic.
+    fleet: Arc<Fleet>,
     _ejections: AbortOnDropHandle<()>,
 }
 
@@ -72,10 +74,19 @@ impl Checks {
     }
 
     pub(super) fn start_with(runtime: Handle, events: Events, lookup: Lookup) -> Arc<Checks> {
-        let services: Arc<Services> = Arc::default();
-        let (passive, ejections) = Ejections::new(events.clone(), services.clone());
+        let (services, fleet) = (Arc::<Services>::default(), Arc::<Fleet>::default());
+        let (passive, ejections) = Ejections::new(events.clone(), services.clone(), fleet.clone());
         let ejections = AbortOnDropHandle::new(runtime.spawn(ejections.run()));
-        Arc::new(Checks { runtime, events, lookup, passive, state: Mutex::default(), services, _ejections: ejections })
+        Arc::new(Checks {
+            runtime,
+            events,
+            lookup,
+            passive,
+            state: Mutex::default(),
+            services,
+            fleet,
+            _ejections: ejections,
+        })
     }
 
     /// For the data threads: how they tell what became of requests.
@@ -157,6 +168,14 @@ impl Checks {
 impl Endpoints for Checks {
     fn reconcile(&self, live: &Arc<Snapshot>) {
         let table = &live.generation.table;
+        let watched = live.runtime.services.iter().zip(&table.services).flat_map(|(runtime, compiled)| {
+            runtime.versions.iter().map(|version| Watched {
+                version: version.clone(),
+                outlier: compiled.service.outlier.clone(),
+                panic_below_bp: compiled.service.panic_below_bp,
+            })
+        });
+        *self.fleet.lock().expect("no holder panics") = watched.collect();
         self.bring_in_line(&live.runtime, |service| table.services[service].service.health.clone());
     }
 }
@@ -172,7 +191,9 @@ struct Watch {
 
 impl Watch {
     async fn run(self) {
-        let mut verdict = Verdict::from(self.endpoint.health());
+        let flaps = *self.endpoint.flaps.lock().expect("no holder panics");
+        let mut verdict = Verdict::from(self.endpoint.health(), flaps);
+        let mut restarts = self.endpoint.restarts();
         let authority = self.endpoint.authority();
         // Who waits for a first pass is asked at once; the others are spread over their interval.
         let spread = if verdict.health() == Health::Unknown {
@@ -187,24 +208,28 @@ impl Watch {
                 tokio::time::sleep(self.definition.every.min(FIRST_PASS_EVERY)).await;
                 continue;
             }
-            let seen = self.ask(&authority).await;
+            let Asked { seen, instance } = self.ask(&authority).await;
             match &seen {
                 Seen::Pass | Seen::Wrong(_) => self.endpoint.took_connection(true),
                 Seen::Refused(_) => self.endpoint.took_connection(false),
                 // It may have connected or not.
                 Seen::Silent(_) => {}
             }
-            self.judge(&mut verdict, &seen);
+            if let Some(instance) = instance {
+                self.endpoint.answered_as(instance);
+            }
+            let is_another = std::mem::replace(&mut restarts, self.endpoint.restarts()) != restarts;
+            self.judge(&mut verdict, &seen, is_another);
             let every = match verdict.health() {
                 Health::Unknown => self.definition.every.min(FIRST_PASS_EVERY),
                 Health::Unchecked | Health::Healthy | Health::Failing | Health::Down => self.definition.every,
             };
-            tokio::time::sleep(every.mul_f64(0.95 + 0.1 * random())).await;
+            tokio::time::sleep(until_next(every, self.definition.jitter_bp, random())).await;
         }
     }
 
     /// Asks every address: the endpoint is as well as the best of them, and only the well ones serve.
-    async fn ask(&self, authority: &str) -> Seen {
+    async fn ask(&self, authority: &str) -> Asked {
         let addresses: Vec<SocketAddr> = self.endpoint.resolved.load().iter().copied().take(ADDRESSES_MAX).collect();
         match addresses.as_slice() {
             [one] => probe(&self.definition.check, *one, authority, self.definition.timeout).await,
@@ -213,7 +238,7 @@ impl Watch {
                 for address in addresses {
                     let (definition, authority) = (self.definition.clone(), authority.to_string());
                     asked.spawn(async move {
-                        (address, probe(&definition.check, address, &authority, definition.timeout).await)
+                        (address, probe(&definition.check, address, &authority, definition.timeout).await.seen)
                     });
                 }
                 let mut well = Vec::new();
@@ -233,34 +258,52 @@ impl Watch {
                 well.sort_unstable();
                 let seen = if well.is_empty() { worst } else { Seen::Pass };
                 self.endpoint.set_serving(well);
-                seen
+                seen.into()
             }
         }
     }
 
-    fn judge(&self, verdict: &mut Verdict, seen: &Seen) {
+    /// `is_another`: its process has started again since the check before.
+    fn judge(&self, verdict: &mut Verdict, seen: &Seen, is_another: bool) {
         let on = self.on.lock().expect("no holder panics");
         if !*on {
             return;
         }
         let before = verdict.health();
-        let changed = verdict.count(seen, self.definition.pass, self.definition.fail);
+        let (rules, now) = (Rules::of(&self.definition), tokio::time::Instant::now());
+        let restarted = is_another.then(|| verdict.restart(&rules, now)).flatten();
+        let changed = verdict.count(seen, &rules, now).or(restarted).filter(|health| *health != before);
+        *self.endpoint.flaps.lock().expect("no holder panics") = verdict.flaps();
+        let still = verdict.still_to_pass(&rules, now);
         let why = match seen {
+            Seen::Pass if changed == Some(Health::Unknown) => {
+                format!("its process has started again ({} of {} checks passed)", verdict.passes(), rules.pass)
+            }
+            Seen::Pass if changed.is_none() && before != Health::Healthy && !still.is_zero() => {
+                format!("it came and went, and must pass for {:.1} s more", still.as_secs_f64())
+            }
             Seen::Pass => "the check passes".to_string(),
             Seen::Wrong(why) | Seen::Silent(why) | Seen::Refused(why) => {
                 format!("{why} ({} in a row)", verdict.failures())
             }
         };
         let Some(health) = changed else {
-            if before == Health::Unknown {
-                self.endpoint.last_change.store(Arc::new(format!("no pass yet: {why}")));
+            match (before, seen) {
+                (Health::Unknown, Seen::Pass) => {
+                    self.endpoint.last_change.store(Arc::new(format!("not trusted yet: {why}")));
+                }
+                (Health::Unknown, _) => self.endpoint.last_change.store(Arc::new(format!("no pass yet: {why}"))),
+                (Health::Failing | Health::Down, Seen::Pass) if !still.is_zero() => {
+                    self.endpoint.last_change.store(Arc::new(format!("{}: {why}", word(before))));
+                }
+                (Health::Unchecked | Health::Healthy | Health::Failing | Health::Down, _) => {}
             }
             return;
         };
         self.endpoint.set_health(health);
         self.endpoint.last_change.store(Arc::new(format!("{}: {why}", word(health))));
         let was_out = matches!(before, Health::Failing | Health::Down);
-        let is_out = matches!(health, Health::Failing | Health::Down);
+        let is_out = matches!(health, Health::Failing | Health::Down | Health::Unknown);
         if was_out && is_out {
             return; // It only fails in another way.
         }

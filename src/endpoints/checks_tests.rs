@@ -39,11 +39,13 @@ async fn origin() -> Origin {
 
 fn definition(every_ms: u64) -> model::Health {
     model::Health {
-        check: HealthCheck::Http { path: "/".into(), host: None, status: vec![200..=299] },
+        check: HealthCheck::Http { path: "/".into(), host: None, status: vec![200..=299], instance: None },
         every: Duration::from_millis(every_ms),
         timeout: Duration::from_secs(2),
         pass: 2,
         fail: 3,
+        jitter_bp: 1_000,
+        damping: Duration::ZERO,
     }
 }
 

@@ -2,14 +2,19 @@
 
 pub mod budget;
 pub mod checks;
+mod flaps;
+mod grpc;
 pub mod health;
 pub mod hold;
 pub mod life;
 mod outlier;
+pub mod panic;
+mod peers;
 pub mod pick;
 mod probe;
 mod resolve;
 pub mod state;
+pub mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
 mod warm;

@@ -1,25 +1,36 @@
-//! Passive ejection: an endpoint that fails the traffic several times in a row rests for a while.
+//! Passive ejection: an endpoint that fails the traffic rests for a while, because its requests failed several times
+//! in a row, or because it does worse than the others of its version (see [`super::peers`]). Who is ejected again and
+//! again rests for longer each time.
 //!
 //! Data threads only count and, at the threshold, say so over a bounded channel; whether the endpoint
 //! may go is decided here. The last ready endpoint of a version is never ejected: its failures are
 //! still better than nothing, and the health check is there to say when it is really down.
+//!
+//! The same task says when a version is in panic (see [`super::panic`]).
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::checks::Services;
+use super::panic::is_panic;
+use super::peers::{Odd, odd_ones};
 use super::state::{EndpointRuntime, VersionRuntime};
+use super::tally::Sum;
 use crate::config::model::Outlier;
-use crate::telemetry::{Event, Events};
+use crate::telemetry::{Event, Events, names};
 
 /// Reports that may wait; more are dropped, since an endpoint that goes on failing is reported again.
 const REPORTS_MAX: usize = 256;
+/// How often it is looked whether a version is in panic, or a comparison is due.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// How data threads tell what became of requests. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -56,48 +67,184 @@ impl Passive {
     }
 }
 
+/// A live version and what its service says about endpoints that do badly.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub version: Arc<VersionRuntime>,
+    pub outlier: Option<Outlier>,
+    pub panic_below_bp: u32,
+}
+
+/// All live versions.
+pub(super) type Fleet = Mutex<Vec<Watched>>;
+
 /// The deciding side.
 pub(super) struct Ejections {
     reports: mpsc::Receiver<Report>,
     events: Events,
     services: Arc<Services>,
+    fleet: Arc<Fleet>,
     /// One timer per ejected endpoint.
     resting: JoinSet<Arc<EndpointRuntime>>,
+    /// By incarnation.
+    past: HashMap<u64, Past>,
+    /// By slot of the version.
+    compared: HashMap<u32, Compared>,
+}
+
+/// How often an endpoint was ejected, as far as that is not forgotten.
+#[derive(Debug, Clone, Copy)]
+struct Past {
+    times: u32,
+    back: Instant,
+}
+
+/// What was known when the endpoints of a version were compared last.
+struct Compared {
+    at: Instant,
+    sums: HashMap<u64, Sum>,
 }
 
 impl Ejections {
-    pub(super) fn new(events: Events, services: Arc<Services>) -> (Passive, Ejections) {
+    pub(super) fn new(events: Events, services: Arc<Services>, fleet: Arc<Fleet>) -> (Passive, Ejections) {
         let (sender, reports) = mpsc::channel(REPORTS_MAX);
-        (Passive { reports: sender }, Ejections { reports, events, services, resting: JoinSet::new() })
+        let ejections = Ejections {
+            reports,
+            events,
+            services,
+            fleet,
+            resting: JoinSet::new(),
+            past: HashMap::new(),
+            compared: HashMap::new(),
+        };
+        (Passive { reports: sender }, ejections)
     }
 
     pub(super) async fn run(mut self) {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 report = self.reports.recv() => match report {
-                    Some(report) => self.consider(&report),
+                    Some(Report { endpoint, version, policy }) => {
+                        let failures = endpoint.failures_in_row.load(Ordering::Relaxed);
+                        let why = format!("{failures} requests in a row failed");
+                        self.consider(&endpoint, &version, &policy, "consecutive", why);
+                    }
                     None => return,
                 },
                 Some(rested) = self.resting.join_next() => match rested {
                     Ok(endpoint) => self.back(&endpoint),
                     Err(error) => warn!(%error, "the timer of an ejected endpoint failed"),
                 },
+                _ = looks.tick() => self.look(Instant::now()),
             }
         }
     }
 
-    fn consider(&mut self, report: &Report) {
-        let Report { endpoint, version, policy } = report;
+    fn look(&mut self, now: Instant) {
+        let fleet = self.fleet.clone();
+        let fleet = fleet.lock().expect("no holder panics");
+        for watched in fleet.iter() {
+            self.see_panic(watched);
+            if let Some(policy) = watched.outlier.as_ref().filter(|policy| policy.compares()) {
+                self.compare(&watched.version, policy, now);
+            }
+        }
+        if !self.past.is_empty() {
+            let services = self.services.lock().expect("no holder panics");
+            self.past.retain(|incarnation, _| services.contains_key(incarnation));
+        }
+        self.compared.retain(|slot, _| fleet.iter().any(|watched| watched.version.core.slot == *slot));
+    }
+
+    fn see_panic(&self, watched: &Watched) {
+        let core = &watched.version.core;
+        let before = core.panic.load(Ordering::Relaxed);
+        if watched.panic_below_bp == 0 && !before {
+            return;
+        }
+        let group = &watched.version;
+        // What was never seen well or ill says nothing.
+        let known = || group.endpoints.iter().filter(|endpoint| !endpoint.is_unknown());
+        let (ready, all) = (known().filter(|endpoint| endpoint.is_ready()).count(), known().count());
+        let panics = is_panic(ready, all, watched.panic_below_bp);
+        if panics == before {
+            return;
+        }
+        core.panic.store(panics, Ordering::Relaxed);
+        let (service, version) = (&core.service, &core.name);
+        let message = match panics {
+            true => format!("{service} {version} is in panic: {ready} of {all} endpoints are ready, so all are asked"),
+            false => format!("{service} {version} is out of panic: {ready} of {all} endpoints are ready"),
+        };
+        warn!(%service, %version, ready, all, panics, "panic mode");
+        self.events.emit(Event {
+            kind: "panic",
+            service: Some(service.to_string()),
+            version: Some(version.to_string()),
+            message,
+            data: json!({ "panic": panics, "ready": ready, "endpoints": all }),
+        });
+    }
+
+    fn compare(&mut self, version: &Arc<VersionRuntime>, policy: &Outlier, now: Instant) {
+        let endpoints = &version.endpoints;
+        let compared =
+            self.compared.entry(version.core.slot).or_insert_with(|| Compared { at: now, sums: HashMap::new() });
+        if compared.sums.len() == endpoints.len() && now.duration_since(compared.at) < policy.every {
+            return;
+        }
+        let sums: HashMap<u64, Sum> =
+            endpoints.iter().map(|endpoint| (endpoint.incarnation, endpoint.tally.sum())).collect();
+        let before = std::mem::replace(&mut compared.sums, sums);
+        let is_due = now.duration_since(std::mem::replace(&mut compared.at, now)) >= policy.every;
+        if !is_due {
+            return; // Endpoints came or went: what came since then is compared next time.
+        }
+        // Who rests is not compared, and what it did before is no measure for the others.
+        let awake: Vec<&Arc<EndpointRuntime>> = endpoints.iter().filter(|endpoint| !endpoint.is_ejected()).collect();
+        let since = |endpoint: &&Arc<EndpointRuntime>| {
+            let before = before.get(&endpoint.incarnation).copied().unwrap_or_default();
+            compared.sums.get(&endpoint.incarnation).copied().unwrap_or_default().since(&before)
+        };
+        let sums: Vec<Sum> = awake.iter().map(since).collect();
+        for (at, odd) in odd_ones(&sums, policy.success_rate.as_ref(), policy.latency.as_ref()) {
+            let reason = match odd {
+                Odd::Failing { .. } => "success_rate",
+                Odd::Slow { .. } => "latency",
+            };
+            self.consider(awake[at], version, policy, reason, odd.to_string());
+        }
+    }
+
+    fn consider(
+        &mut self,
+        endpoint: &Arc<EndpointRuntime>,
+        version: &VersionRuntime,
+        policy: &Outlier,
+        reason: &'static str,
+        why: String,
+    ) {
         if endpoint.is_ejected() || !may_eject(endpoint, version, policy.max_ejected_bp) {
             return;
         }
+        let now = Instant::now();
+        let past = self.past.get(&endpoint.incarnation);
+        let times = past.map_or(0, |past| remembered(past.times, now.duration_since(past.back), policy.eject_for_max));
+        let time = term(policy, times);
+        self.past.insert(endpoint.incarnation, Past { times: times + 1, back: now + time });
         endpoint.set_ejected(true);
-        let failures = endpoint.failures_in_row.load(Ordering::Relaxed);
-        endpoint.last_change.store(Arc::new(format!("ejected: {failures} requests in a row failed")));
-        self.rest(endpoint.clone(), policy.eject_for);
-        let address = endpoint.authority();
-        warn!(service = %endpoint.service, version = %endpoint.version, endpoint = address, failures, "endpoint ejected");
-        self.tell(endpoint, "ejected", format!("{failures} requests in a row failed"), policy.eject_for);
+        endpoint.last_change.store(Arc::new(format!("ejected: {why}")));
+        self.rest(endpoint.clone(), time);
+        let (service, version) = (&endpoint.service, &endpoint.version);
+        metrics::counter!(
+            names::EJECTIONS_TOTAL,
+            "service" => service.to_string(), "version" => version.to_string(), "reason" => reason
+        )
+        .increment(1);
+        warn!(%service, %version, endpoint = endpoint.authority(), reason, why, seconds = time.as_secs_f64(), "endpoint ejected");
+        self.tell(endpoint, "ejected", why, time);
     }
 
     fn rest(&mut self, endpoint: Arc<EndpointRuntime>, time: Duration) {
@@ -114,8 +261,8 @@ impl Ejections {
         if let Some(service) = self.services.lock().expect("no holder panics").get(&endpoint.incarnation) {
             service.changed.notify_waiters();
         }
-        let address = endpoint.authority();
-        info!(service = %endpoint.service, version = %endpoint.version, endpoint = address, "endpoint back after ejection");
+        let (service, version) = (&endpoint.service, &endpoint.version);
+        info!(%service, %version, endpoint = endpoint.authority(), "endpoint back after ejection");
         self.tell(endpoint, "back", "its time is over".into(), Duration::ZERO);
     }
 
@@ -126,113 +273,34 @@ impl Ejections {
             service: Some(service.to_string()),
             version: Some(version.to_string()),
             message: format!("endpoint {address} of {service} {version} is {to}: {why}"),
-            data: json!({ "endpoint": address, "to": to, "for_ms": time.as_millis() as u64 }),
+            data: json!({ "endpoint": address, "to": to, "why": why, "for_ms": time.as_millis() as u64 }),
         });
     }
 }
 
 /// One may go if another is ready; more only up to the limit.
 fn may_eject(endpoint: &EndpointRuntime, version: &VersionRuntime, max_ejected_bp: u32) -> bool {
-    let others = || version.endpoints.iter().filter(|other| other.incarnation != endpoint.incarnation);
+    let endpoints = &version.endpoints;
+    let others = || endpoints.iter().filter(|other| other.incarnation != endpoint.incarnation);
     if !others().any(|other| other.is_ready()) {
         return false;
     }
     let ejected = others().filter(|other| other.is_ejected()).count();
-    let limit = version.endpoints.len() * max_ejected_bp as usize / 10_000;
+    let limit = endpoints.len() * max_ejected_bp as usize / 10_000;
     ejected < limit.max(1)
 }
 
-#[cfg(test)]
-mod tests {
-    use tokio_util::task::AbortOnDropHandle;
-
-    use super::*;
-    use crate::endpoints::{Health, ServiceCore, testing};
-
-    struct World {
-        passive: Passive,
-        events: Events,
-        services: Arc<Services>,
-        _task: AbortOnDropHandle<()>,
-    }
-
-    fn world() -> World {
-        let (events, services) = (Events::default(), Arc::<Services>::default());
-        let (passive, ejections) = Ejections::new(events.clone(), services.clone());
-        World { passive, events, services, _task: AbortOnDropHandle::new(tokio::spawn(ejections.run())) }
-    }
-
-    fn policy(max_ejected_bp: u32) -> Outlier {
-        Outlier { consecutive_failures: 3, eject_for: Duration::from_secs(30), max_ejected_bp }
-    }
-
-    /// Fails `times`, then lets the deciding side run.
-    async fn fail(world: &World, version: &Arc<VersionRuntime>, endpoint: usize, times: u32, bp: u32) {
-        for _ in 0..times {
-            world.passive.failed(&version.endpoints[endpoint], version, Some(&policy(bp)));
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-
-    fn ejected(version: &VersionRuntime) -> Vec<bool> {
-        version.endpoints.iter().map(|endpoint| endpoint.is_ejected()).collect()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn failures_in_a_row_eject_for_a_while() {
-        let (world, version) = (world(), testing::version(&[1, 2], 1));
-        let service = Arc::new(ServiceCore::default());
-        world.services.lock().expect("no panic").insert(version.endpoints[0].incarnation, service.clone());
-        fail(&world, &version, 0, 2, 5000).await;
-        world.passive.succeeded(&version.endpoints[0]);
-        fail(&world, &version, 0, 2, 5000).await;
-        assert_eq!(ejected(&version), [false, false], "never three in a row");
-        fail(&world, &version, 0, 1, 5000).await;
-        assert_eq!(ejected(&version), [true, false]);
-
-        let back = service.changed.notified();
-        tokio::time::sleep(Duration::from_secs(29)).await;
-        assert_eq!(ejected(&version), [true, false]);
-        back.await;
-        assert_eq!(ejected(&version), [false, false]);
-        let (told, _) = world.events.subscribe(0);
-        let told: Vec<_> = told.iter().map(|event| event.data["to"].as_str().expect("a word")).collect();
-        assert_eq!(told, ["ejected", "back"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_limit_holds_but_one_may_always_go() {
-        let (world, version) = (world(), testing::version(&[1, 2, 3, 4], 1));
-        for endpoint in 0..4 {
-            fail(&world, &version, endpoint, 3, 5000).await;
-        }
-        assert_eq!(ejected(&version), [true, true, false, false], "half of them");
-        let (world, version) = (self::world(), testing::version(&[1, 2, 3, 4], 1));
-        for endpoint in 0..4 {
-            fail(&world, &version, endpoint, 3, 100).await;
-        }
-        assert_eq!(ejected(&version), [true, false, false, false], "1 % of four is none, one goes all the same");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_last_ready_one_stays() {
-        let world = world();
-        let alone = testing::version(&[1], 1);
-        fail(&world, &alone, 0, 9, 10_000).await;
-        assert_eq!(ejected(&alone), [false]);
-        let version = testing::version(&[1, 2], 1);
-        version.endpoints[1].set_health(Health::Down);
-        fail(&world, &version, 0, 9, 10_000).await;
-        assert_eq!(ejected(&version), [false, false]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn without_a_policy_nothing_is_ejected() {
-        let (world, version) = (world(), testing::version(&[1, 2], 1));
-        for _ in 0..100 {
-            world.passive.failed(&version.endpoints[0], &version, None);
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        assert_eq!(ejected(&version), [false, false]);
-    }
+/// How long one rests that was ejected so many times before.
+fn term(policy: &Outlier, times: u32) -> Duration {
+    policy.eject_for.saturating_mul(1 << times.min(16)).min(policy.eject_for_max.max(policy.eject_for))
 }
+
+/// Of so many times, those that are not forgotten: one is for each `forget` since the last.
+fn remembered(times: u32, since: Duration, forget: Duration) -> u32 {
+    let forgotten = since.as_millis() / forget.as_millis().max(1);
+    times.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+#[path = "outlier_tests.rs"]
+mod tests;

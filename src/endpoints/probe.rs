@@ -4,33 +4,66 @@
 //! redirects and reads no body. Whatever is not an HTTP/1 response head within the deadline and the size
 //! cap is a failure.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use http::HeaderName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::grpc;
 use super::health::Seen;
 use crate::config::model::HealthCheck;
 
 /// Bytes of a response head, interim responses included.
 const HEAD_MAX: usize = 16 * 1024;
 
+/// What a check saw, and who answered it by a hash of its name, if it was asked for that.
+pub struct Asked {
+    pub seen: Seen,
+    pub instance: Option<u64>,
+}
+
+impl From<Seen> for Asked {
+    fn from(seen: Seen) -> Asked {
+        Asked { seen, instance: None }
+    }
+}
+
 /// `authority` is the Host unless the check names one. `deadline` bounds all of it, connect included.
-pub async fn probe(check: &HealthCheck, address: SocketAddr, authority: &str, deadline: Duration) -> Seen {
+pub async fn probe(check: &HealthCheck, address: SocketAddr, authority: &str, deadline: Duration) -> Asked {
     let asked = match check {
         HealthCheck::Tcp => timeout(deadline, connect(address)).await.map(|connected| match connected {
-            Ok(_) => Seen::Pass,
-            Err(silent) => silent,
+            Ok(_) => Seen::Pass.into(),
+            Err(silent) => silent.into(),
         }),
-        HealthCheck::Http { path, host, status } => {
+        HealthCheck::Grpc { service, host } => {
             let host = host.as_deref().unwrap_or(authority);
-            timeout(deadline, http(address, host, path, status)).await
+            timeout(deadline, grpc(address, host, service, deadline)).await.map(Asked::from)
+        }
+        HealthCheck::Http { path, host, status, instance } => {
+            let host = host.as_deref().unwrap_or(authority);
+            timeout(deadline, http(address, host, path, status, instance.as_ref())).await
         }
     };
-    asked.unwrap_or_else(|_| Seen::Silent(format!("no answer within {deadline:?}")))
+    asked.unwrap_or_else(|_| Seen::Silent(format!("no answer within {deadline:?}")).into())
+}
+
+async fn grpc(address: SocketAddr, host: &str, service: &str, deadline: Duration) -> Seen {
+    match connect(address).await {
+        Ok(stream) => grpc::check(stream, host, service, deadline).await,
+        Err(silent) => silent,
+    }
+}
+
+/// Never 0, which is nobody.
+fn hash_of(name: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(name);
+    hasher.finish().max(1)
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream, Seen> {
@@ -40,34 +73,49 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Seen> {
     })
 }
 
-async fn http(address: SocketAddr, host: &str, path: &str, wanted: &[RangeInclusive<u16>]) -> Seen {
+async fn http(
+    address: SocketAddr,
+    host: &str,
+    path: &str,
+    wanted: &[RangeInclusive<u16>],
+    instance: Option<&HeaderName>,
+) -> Asked {
     let mut stream = match connect(address).await {
         Ok(stream) => stream,
-        Err(silent) => return silent,
+        Err(silent) => return silent.into(),
     };
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: switchback-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
     if let Err(error) = stream.write_all(request.as_bytes()).await {
-        return Seen::Silent(format!("write: {error}"));
+        return Seen::Silent(format!("write: {error}")).into();
     }
-    match status_of(&mut stream).await {
-        Err(seen) => seen,
-        Ok(status) if wanted.iter().any(|range| range.contains(&status)) => Seen::Pass,
-        Ok(status) => Seen::Wrong(format!("status {status}")),
+    match status_of(&mut stream, instance).await {
+        Err(seen) => seen.into(),
+        Ok((status, instance)) => {
+            let passes = wanted.iter().any(|range| range.contains(&status));
+            let seen = if passes { Seen::Pass } else { Seen::Wrong(format!("status {status}")) };
+            Asked { seen, instance }
+        }
     }
 }
 
-/// The final status; interim ones (100, 103) are passed over.
-async fn status_of(stream: &mut TcpStream) -> Result<u16, Seen> {
+/// The final status, and a hash of what `instance` says; interim answers (100, 103) are passed over.
+async fn status_of(stream: &mut TcpStream, instance: Option<&HeaderName>) -> Result<(u16, Option<u64>), Seen> {
     let mut head = Vec::with_capacity(1024);
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 100];
         let mut response = httparse::Response::new(&mut headers);
         match response.parse(&head) {
             Ok(httparse::Status::Complete(length)) => match response.code {
-                Some(status @ 200..) => return Ok(status),
-                Some(101) => return Ok(101),
+                Some(status @ (101 | 200..)) => {
+                    let named = |name: &&HeaderName| {
+                        let mut fields = response.headers.iter();
+                        let field = fields.find(|field| field.name.eq_ignore_ascii_case(name.as_str()))?;
+                        Some(hash_of(field.value))
+                    };
+                    return Ok((status, instance.as_ref().and_then(named)));
+                }
                 Some(100..) => {
                     head.drain(..length);
                     continue;
@@ -123,12 +171,13 @@ mod tests {
             path: "/healthz?deep=1".into(),
             host: host.map(String::from),
             status: vec![200..=204, 301..=301],
+            instance: Some(HeaderName::from_static("x-instance")),
         }
     }
 
     async fn seen(answer: &'static [u8], close: bool) -> Seen {
         let (address, origin) = origin(answer, close).await;
-        let seen = probe(&check(None), address, "shop.internal:3000", Duration::from_millis(300)).await;
+        let seen = probe(&check(None), address, "shop.internal:3000", Duration::from_millis(300)).await.seen;
         origin.abort();
         seen
     }
@@ -167,7 +216,7 @@ mod tests {
     async fn it_says_who_it_is_and_whom_it_wants() {
         for (host, wanted) in [(None, "shop.internal:3000"), (Some("health.test"), "health.test")] {
             let (address, origin) = origin(b"HTTP/1.1 200 OK\r\n\r\n", true).await;
-            let seen = probe(&check(host), address, "shop.internal:3000", Duration::from_secs(5)).await;
+            let seen = probe(&check(host), address, "shop.internal:3000", Duration::from_secs(5)).await.seen;
             assert_eq!(seen, Seen::Pass);
             let asked = origin.await.expect("no panic");
             assert!(asked.starts_with("GET /healthz?deep=1 HTTP/1.1\r\n"), "{asked}");
@@ -181,8 +230,25 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let ask = || probe(&HealthCheck::Tcp, address, "", Duration::from_secs(5));
-        assert_eq!(ask().await, Seen::Pass);
+        assert_eq!(ask().await.seen, Seen::Pass);
         drop(listener);
-        assert!(matches!(ask().await, Seen::Refused(why) if why.starts_with("connect:")));
+        assert!(matches!(ask().await.seen, Seen::Refused(why) if why.starts_with("connect:")));
+    }
+
+    #[tokio::test]
+    async fn who_answers_is_known_by_a_header() {
+        let mut seen = Vec::new();
+        for answer in [
+            &b"HTTP/1.1 200 OK\r\nX-Instance: a1\r\n\r\n"[..],
+            b"HTTP/1.1 503 No\r\nx-instance: a1\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nx-instance: b2\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n\r\n",
+        ] {
+            let (address, origin) = origin(answer, true).await;
+            seen.push(probe(&check(None), address, "shop.internal:3000", Duration::from_secs(5)).await.instance);
+            origin.await.expect("no panic");
+        }
+        assert!(seen[0].is_some() && seen[0] == seen[1] && seen[2].is_some() && seen[2] != seen[0], "{seen:?}");
+        assert_eq!(seen[3], None);
     }
 }

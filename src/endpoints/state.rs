@@ -7,14 +7,16 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use tokio::sync::Notify;
 
 use super::budget::Budget;
+use super::flaps::Flaps;
 use super::life::Life;
+use super::tally::Tally;
 use super::warm::Warmth;
 use crate::config::model::{EndpointAddress, Name};
 use crate::limits::{Limits, Refusals};
@@ -80,6 +82,8 @@ pub struct VersionCore {
     /// The `drain.sessions` deadline has passed: pinned clients are no longer sent here. Unset when the
     /// version gets weight again.
     pub pins_ended: AtomicBool,
+    /// So few endpoints are ready that all are asked.
+    pub panic: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -118,6 +122,10 @@ pub struct EndpointRuntime {
     pub failures_in_row: AtomicU32,
     /// Of what runs there now.
     pub warmth: Warmth,
+    /// How often its checks have taken it out lately. Kept when the check changes.
+    pub(super) flaps: Mutex<Flaps>,
+    /// What it did with its requests; kept up only for services that compare endpoints.
+    pub tally: Tally,
     /// Of its process. Several addresses are several processes, so only that of a single one is told.
     life: Life,
     in_flight: Box<[CachePadded<AtomicU64>]>,
@@ -240,6 +248,7 @@ impl VersionCore {
             // Different beginnings, so that the first requests of all threads do not meet.
             turns: (0..threads).map(|thread| CachePadded::new(AtomicU32::new(thread as u32))).collect(),
             pins_ended: AtomicBool::new(false),
+            panic: AtomicBool::new(false),
         }
     }
 }
@@ -294,6 +303,8 @@ impl EndpointRuntime {
             ejected: AtomicBool::new(false),
             failures_in_row: AtomicU32::new(0),
             warmth: Warmth::default(),
+            flaps: Mutex::default(),
+            tally: Tally::new(threads),
             life: Life::default(),
             in_flight: (0..threads).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
             last_change: ArcSwap::from_pointee(String::new()),
@@ -324,7 +335,8 @@ impl EndpointRuntime {
     }
 
     pub fn set_health(&self, health: Health) {
-        if health == Health::Down {
+        // Whatever comes back is a fresh one.
+        if matches!(health, Health::Down | Health::Unknown) {
             self.warmth.cool();
         }
         self.health.store(health as u8, Ordering::Relaxed);
@@ -350,6 +362,11 @@ impl EndpointRuntime {
             true => self.life.connected(),
             false => self.life.refused(),
         }
+    }
+
+    /// Who answered a check, by a hash of its name.
+    pub(super) fn answered_as(&self, instance: u64) {
+        self.life.answered(instance);
     }
 
     /// How often its process has started again since it is known.

@@ -45,7 +45,15 @@ pub(crate) fn runtime(services: &[(&str, Arc<VersionRuntime>)]) -> Arc<Runtime> 
 /// A compiled service of these versions (in name order) on these ports, with or without a check.
 pub(crate) fn compiled(name: &str, versions: &[(&str, &[u16])], checked: bool) -> CompiledService {
     let secs = Duration::from_secs;
-    let check = Health { check: HealthCheck::Tcp, every: secs(2), timeout: secs(1), pass: 2, fail: 3 };
+    let check = Health {
+        check: HealthCheck::Tcp,
+        every: secs(2),
+        timeout: secs(1),
+        pass: 2,
+        fail: 3,
+        jitter_bp: 1_000,
+        damping: Duration::ZERO,
+    };
     let service = Service {
         versions: versions
             .iter()
@@ -57,6 +65,8 @@ pub(crate) fn compiled(name: &str, versions: &[(&str, &[u16])], checked: bool) -
         force: None,
         health: checked.then_some(check),
         outlier: None,
+        panic_below_bp: 0,
+        circuit: None,
         retry: Retry::default(),
         timeouts: Timeouts {
             connect: secs(2),

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -27,6 +28,7 @@ use super::request_id;
 use super::retry;
 use super::services::Services;
 use crate::config::model::{Action, HeaderEdits, Rewrite};
+use crate::endpoints::panic::pick_any;
 use crate::endpoints::pick::pick;
 use crate::net::{Link, Stage};
 use crate::outcome::{ErrorClass, RetryReason};
@@ -100,7 +102,11 @@ impl ProxyHttp for App {
         let snapshot = &ctx.held.snapshot;
         let runtime = snapshot.runtime.service(destination.service).version(destination.choice.version);
         // A second chance goes to an endpoint of whatever state, rather than to nobody.
-        let picked = pick(runtime, ctx.thread, &ctx.tried, destination.anyway)
+        let in_panic = runtime.core.panic.load(Ordering::Relaxed);
+        let picked = in_panic
+            .then(|| pick_any(runtime, ctx.thread, &ctx.tried))
+            .flatten()
+            .or_else(|| pick(runtime, ctx.thread, &ctx.tried, destination.anyway))
             .or_else(|| pick(runtime, ctx.thread, &ctx.tried, true));
         let Some(picked) = picked else {
             return Error::e_explain(ErrorType::HTTPStatus(503), "no endpoint is resolved");

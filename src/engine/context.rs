@@ -16,6 +16,7 @@ use super::origin::Origin;
 use super::recall::{Recall, Why};
 use super::request_id;
 use super::services::Services;
+use crate::config::model::Outlier;
 use crate::endpoints::EndpointRuntime;
 use crate::evidence::RequestId;
 use crate::net::{Deadline, Fate, Link};
@@ -230,7 +231,15 @@ impl Context {
         {
             let version = self.held.snapshot.runtime.service(destination.service).version(destination.choice.version);
             self.services.passive.failed(&attempt.endpoint, version, service.service.outlier.as_ref());
+            if self.compares_endpoints() {
+                attempt.endpoint.tally.failed(self.thread);
+            }
         }
+    }
+
+    fn compares_endpoints(&self) -> bool {
+        let outlier = self.compiled_service().and_then(|service| service.service.outlier.as_ref());
+        outlier.is_some_and(Outlier::compares)
     }
 
     fn version_core(&self) -> Option<&crate::endpoints::VersionCore> {
@@ -323,6 +332,14 @@ impl Drop for Context {
         let is_whole = self.error.is_none() && !matches!(self.status, 502..=504);
         if let Some(attempt) = self.attempt.as_ref().filter(|_| is_whole) {
             self.services.passive.succeeded(&attempt.endpoint);
+            if self.compares_endpoints() {
+                // The wait of a first attempt is the endpoint's alone.
+                let waited = self.first_byte.filter(|_| self.attempts == 1);
+                match self.status {
+                    500.. => attempt.endpoint.tally.failed(self.thread),
+                    _ => attempt.endpoint.tally.answered(self.thread, waited),
+                }
+            }
         }
         let took = self.started.elapsed();
         self.judge_end(took);

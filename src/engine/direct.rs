@@ -135,6 +135,11 @@ impl App {
             None => anyway(),
         };
         decide::tally(split, self.thread, &chosen.choice);
+        let core = &runtime.version(chosen.choice.version).core;
+        if compiled.service.circuit.is_some_and(|max| core.in_flight.total() >= max) {
+            core.meter.turned_away(self.thread);
+            return Err(Answer::busy("the version works on as much as it may, try again", 1));
+        }
         ctx.destination = Some(Destination {
             service,
             choice: chosen.choice,

@@ -103,6 +103,7 @@ const BOUNDS_US: [u64; 16] = [
 struct Line {
     errors: [AtomicU64; 6],
     retries: [AtomicU64; RetryReason::COUNT],
+    turned_away: AtomicU64,
     buckets: [AtomicU64; 17],
     micros: [AtomicU64; 17],
 }
@@ -139,6 +140,15 @@ impl Meter {
     /// A request is asked once more.
     pub fn retried_for(&self, thread: Thread, reason: RetryReason) {
         self.lines[thread.0 as usize].retries[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The circuit was open: the version works on as much as it may.
+    pub fn turned_away(&self, thread: Thread) {
+        self.lines[thread.0 as usize].turned_away.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn all_turned_away(&self) -> u64 {
+        self.lines.iter().map(|line| line.turned_away.load(Ordering::Relaxed)).sum()
     }
 
     pub fn errors(&self, class: ErrorClass) -> u64 {

@@ -53,6 +53,12 @@ pub const MIRRORED_TOTAL: &str = "switchback_mirrored_total";
 pub const RETRIES_TOTAL: &str = "switchback_retries_total";
 /// Counter: requests that were not asked again because the budget was spent. `service`.
 pub const RETRIES_DENIED_TOTAL: &str = "switchback_retries_denied_total";
+/// Counter: requests turned away because a version works on as much as its circuit allows. `service`, `version`.
+pub const CIRCUIT_REFUSED_TOTAL: &str = "switchback_circuit_refused_total";
+/// Gauge, 0 or 1: so few endpoints are ready that all are asked. `service`, `version`.
+pub const PANIC: &str = "switchback_panic";
+/// Counter. `service`, `version`, `reason`: `consecutive`, `success_rate`, `latency`.
+pub const EJECTIONS_TOTAL: &str = "switchback_ejections_total";
 /// Gauge: exchanges left on a version that lost its place. `service`, `version`, `kind`.
 pub const DRAIN_REMAINING: &str = "switchback_drain_remaining";
 /// Gauge: open client connections. `listener`.

@@ -15,7 +15,7 @@ use super::series::{Label, Series, Totals};
 use crate::config::model::Name;
 use crate::control::Snapshot;
 use crate::control::api::{DrainStatus, ListenerStatus, TlsStatus};
-use crate::endpoints::{Runtime, ServiceRuntime};
+use crate::endpoints::{Runtime, ServiceRuntime, VersionCore};
 use crate::limits::Refusal;
 use crate::outcome::{Codes, CodesKey, DURATION_BOUNDS, ErrorClass, RetryReason};
 use crate::routing::{Share, VersionIdx};
@@ -201,6 +201,18 @@ fn endpoints(runtime: &Runtime, out: &mut Exposition) {
             }
         }
     }
+    let help = "1 while so few endpoints of a version are ready that all are asked.";
+    let mut family = out.family(names::PANIC, Type::Gauge, help);
+    for core in cores(runtime) {
+        let panics = core.panic.load(std::sync::atomic::Ordering::Relaxed);
+        family.sample(&[("service", &core.service), ("version", &core.name)], f64::from(u8::from(panics)));
+    }
+    let help = "Requests turned away because a version works on as much as its circuit allows.";
+    let mut family = out.family(names::CIRCUIT_REFUSED_TOTAL, Type::Counter, help);
+    for core in cores(runtime) {
+        let labels = [("service", &*core.service), ("version", &*core.name)];
+        family.sample(&labels, core.meter.all_turned_away() as f64);
+    }
     let help = "Requests that were not sent once more because the retry budget was spent.";
     let mut family = out.family(names::RETRIES_DENIED_TOTAL, Type::Counter, help);
     for service in &runtime.services {
@@ -212,6 +224,10 @@ fn endpoints(runtime: &Runtime, out: &mut Exposition) {
         let waiting = service.core.waiting.load(std::sync::atomic::Ordering::Relaxed);
         family.sample(&[("service", &service.name)], waiting as f64);
     }
+}
+
+fn cores(runtime: &Runtime) -> impl Iterator<Item = &Arc<VersionCore>> {
+    runtime.services.iter().flat_map(|service| &service.versions).map(|version| &version.core)
 }
 
 fn drains(drains: &[DrainStatus], out: &mut Exposition) {

@@ -205,6 +205,9 @@ fn endpoint(address: &str, health: Health) -> EndpointStatus {
 
 fn version(name: &str, state: &str, weight: u32, share: f64) -> VersionStatus {
     VersionStatus {
+        in_flight_max: None,
+        turned_away: 0,
+        panic: false,
         name: name.into(),
         state: state.into(),
         weight,

@@ -1,8 +1,52 @@
-//! Second chances: what can never happen is not accepted.
+//! Ejection and second chances: what can never happen is not accepted.
 
 use super::super::found::Found;
 use super::super::model::{self, RetryMethods};
 use super::super::raw::{self, RetryOn};
+
+/// Medians are known to within a half: less than twice may be nothing at all.
+const RATIO_LEAST: f64 = 2.0;
+const RATIO_MOST: f64 = 1_000.0;
+
+pub fn outlier(it: &raw::Outlier, found: &mut Found) -> model::Outlier {
+    let (eject_for, eject_for_max) = (it.eject_for.value().0, it.eject_for_max.value().0);
+    if eject_for > eject_for_max {
+        let span = it.eject_for_max.written().or(it.eject_for.written()).map(|it| it.1).unwrap_or_default();
+        found.error(span, "`eject_for` is longer than `eject_for_max`").hint("raise `eject_for_max`");
+    }
+    let success_rate = it.success_rate.get().map(|rule| {
+        let below_peers_bp = rule.below_peers_by.value().0;
+        if let Some((_, span)) = rule.below_peers_by.written().filter(|_| below_peers_bp == 0) {
+            found.error(span, "`below_peers_by` of 0% would take out every endpoint but the best").hint("write `10%`");
+        }
+        model::SuccessRule { below_peers_bp, min_requests: rule.min_requests.value().0 }
+    });
+    let latency = it.latency.get().map(|rule| {
+        let ratio = rule.max_ratio.value().0;
+        if let Some((_, span)) = rule.max_ratio.written().filter(|_| !(RATIO_LEAST..=RATIO_MOST).contains(&ratio)) {
+            found
+                .error(span, format!("`max_ratio` is not between {RATIO_LEAST} and {RATIO_MOST}"))
+                .why("medians are compared in steps of a half: less would be chance");
+        }
+        model::SlowRule {
+            max_ratio_hundredths: (ratio.clamp(RATIO_LEAST, RATIO_MOST) * 100.0).round() as u32,
+            at_least: rule.at_least.value().0,
+            min_requests: rule.min_requests.value().0,
+        }
+    });
+    if let Some(key) = it.every.key().filter(|_| it.success_rate.is_missing() && it.latency.is_missing()) {
+        found.warning(key, "`every` has no effect").why("nothing is compared without `success_rate` or `latency`");
+    }
+    model::Outlier {
+        consecutive_failures: it.consecutive_failures.value().0 as u32,
+        success_rate,
+        latency,
+        every: it.every.value().0,
+        eject_for,
+        eject_for_max,
+        max_ejected_bp: it.max_ejected.value().0,
+    }
+}
 
 pub fn retry(raw: &raw::Service, found: &mut Found) -> model::Retry {
     let Some(it) = raw.retry.get() else { return model::Retry::default() };

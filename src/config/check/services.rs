@@ -7,7 +7,7 @@ use super::super::decode::Field;
 use super::super::found::{Found, Spanned};
 use super::super::model::{self, Intent, Service, Version};
 use super::super::raw;
-use super::super::scalar::{StatusRange, Time};
+use super::super::scalar::Time;
 use super::notices::Known;
 use super::rollout::rollout;
 use super::secret::secret;
@@ -27,12 +27,10 @@ pub fn service(
         versions,
         sticky: raw.sticky.get().and_then(|sticky| self::sticky(sticky, &raw.sticky, found)),
         force: raw.force.get().and_then(|force| self::force(force, around, found)),
-        health: raw.health.get().and_then(|health| self::health(health, &raw.health, found)),
-        outlier: raw.outlier.get().map(|it| model::Outlier {
-            consecutive_failures: it.consecutive_failures.value().0 as u32,
-            eject_for: it.eject_for.value().0,
-            max_ejected_bp: it.max_ejected.value().0,
-        }),
+        health: raw.health.get().and_then(|health| super::health::health(health, &raw.health, found)),
+        outlier: raw.outlier.get().map(|it| super::resilience::outlier(it, found)),
+        panic_below_bp: raw.panic_below.value().0,
+        circuit: raw.circuit.get().and_then(|it| it.in_flight.get()).map(|it| it.0),
         retry: super::resilience::retry(raw, found),
         timeouts: timeouts(raw, found),
         limits: model::Limits {
@@ -188,63 +186,6 @@ fn force(raw: &raw::Force, around: &Around<'_>, found: &mut Found) -> Option<mod
     }
     let (token, token_file) = token.map(|it| (it.value, it.file)).unzip();
     Some(model::Force { header: header.0.clone(), token, token_file })
-}
-
-fn health(raw: &raw::Health, field: &Field<raw::Health>, found: &mut Found) -> Option<model::Health> {
-    let at = field.key().unwrap_or_default();
-    let tcp = raw.tcp.value().0;
-    if let Some((_, span)) = raw.tcp.written().filter(|(flag, _)| !flag.0) {
-        found.error(span, "`tcp` can only be `true`").hint("leave it out to check by `path`");
-    }
-    match (raw.path.is_missing(), tcp) {
-        (true, false) if raw.tcp.written().is_none() => {
-            found.error(at, "`health` does not say what to check").hint("add `path: /healthz`, or `tcp: true`");
-        }
-        (false, true) => drop(found.error(at, "`path` and `tcp` cannot be used together").hint("keep one")),
-        (true, true | false) | (false, false) => {}
-    }
-    if tcp {
-        for key in [raw.status.key(), raw.host.key()].into_iter().flatten() {
-            found.error(key, "this has no meaning when only connecting").hint("check by `path`, or remove it");
-        }
-    }
-    if let (Some(timeout), Some(every)) = (raw.timeout.get(), raw.every.get())
-        && timeout.0 > every.0
-    {
-        let span = [raw.timeout.written().map(|it| it.1), raw.every.written().map(|it| it.1)];
-        let span = span.into_iter().flatten().next().unwrap_or(at);
-        found.warning(span, "a check may take longer than the time between two").hint("lower `timeout`");
-    }
-    let check = if tcp {
-        model::HealthCheck::Tcp
-    } else {
-        let path = raw.path.written().map(|(text, span)| {
-            let target = text.0.parse::<http::uri::PathAndQuery>();
-            if !text.0.starts_with('/') || target.is_err() {
-                found.error(span, format!("`{}` is not a path to ask for", text.0)).why("it must begin with `/`");
-            }
-            text.0.clone()
-        });
-        let host = raw.host.written().map(|(text, span)| {
-            if text.0.parse::<http::uri::Authority>().is_err() || text.0.contains('@') {
-                found.error(span, format!("`{}` is not a Host", text.0));
-            }
-            text.0.clone()
-        });
-        let status = raw.status.get().into_iter().flat_map(|many| many.0.good());
-        let status: Vec<_> = status.map(|(StatusRange(range), _)| range.clone()).collect();
-        if let Some((_, span)) = raw.status.written().filter(|(many, _)| many.0.0.is_empty()) {
-            found.error(span, "`status` is empty").why("no check could pass");
-        }
-        model::HealthCheck::Http { path: path.unwrap_or_default(), host, status }
-    };
-    Some(model::Health {
-        check,
-        every: raw.every.value().0,
-        timeout: raw.timeout.value().0,
-        pass: raw.pass.value().0 as u32,
-        fail: raw.fail.value().0 as u32,
-    })
 }
 
 fn timeouts(raw: &raw::Service, found: &mut Found) -> model::Timeouts {

@@ -1,8 +1,61 @@
-//! What a service does about endpoints that fail: second chances.
+//! What a service does about endpoints that fail: ejection, second chances.
 
 use std::time::Duration;
 
 use http::Method;
+
+/// Passive ejection: an endpoint that fails the traffic gets none for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Outlier {
+    pub consecutive_failures: u32,
+    pub success_rate: Option<SuccessRule>,
+    pub latency: Option<SlowRule>,
+    /// How often endpoints are compared.
+    pub every: Duration,
+    pub eject_for: Duration,
+    /// What `eject_for` grows to.
+    pub eject_for_max: Duration,
+    /// Hundredths of a percent of a version's endpoints that may be ejected at once. One endpoint
+    /// may always be ejected if the version has another.
+    pub max_ejected_bp: u32,
+}
+
+/// Fails more than its peers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SuccessRule {
+    pub below_peers_bp: u32,
+    pub min_requests: u64,
+}
+
+/// Is slower than its peers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SlowRule {
+    /// Hundredths: 300 is three times.
+    pub max_ratio_hundredths: u32,
+    pub at_least: Duration,
+    pub min_requests: u64,
+}
+
+impl Default for Outlier {
+    fn default() -> Outlier {
+        Outlier {
+            consecutive_failures: 5,
+            success_rate: None,
+            latency: None,
+            every: Duration::from_secs(10),
+            eject_for: Duration::from_secs(30),
+            eject_for_max: Duration::from_secs(300),
+            max_ejected_bp: 5_000,
+        }
+    }
+}
+
+impl Outlier {
+    /// Endpoints are compared, so what they do is counted.
+    pub fn compares(&self) -> bool {
+        self.success_rate.is_some() || self.latency.is_some()
+    }
+}
 
 /// Second chances of a request, always at another endpoint, before a byte of an answer has gone to the client.
 #[derive(Debug, Clone, PartialEq, Eq)]

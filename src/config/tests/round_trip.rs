@@ -109,19 +109,50 @@ fn matcher() -> impl Strategy<Value = Match> {
 }
 
 fn health() -> impl Strategy<Value = Health> {
+    let host = || of("[a-z]{1,8}(:80)?");
     let check = prop_oneof![
         Just(HealthCheck::Tcp),
-        (path(), of("[a-z]{1,8}(:80)?"), vec((200_u16..300, 300_u16..599), 1..3)).prop_map(|(path, host, ranges)| {
-            HealthCheck::Http { path, host, status: ranges.into_iter().map(|(from, to)| from..=to).collect() }
-        }),
+        (of("[a-z]{1,8}(\\.[A-Z][a-z]{1,8})?"), host())
+            .prop_map(|(service, host)| HealthCheck::Grpc { service: service.unwrap_or_default(), host }),
+        (path(), host(), vec((200_u16..300, 300_u16..599), 1..3), of(header())).prop_map(
+            |(path, host, ranges, instance)| {
+                let status = ranges.into_iter().map(|(from, to)| from..=to).collect();
+                HealthCheck::Http { path, host, status, instance }
+            }
+        ),
     ];
-    (check, 100..5_000_u64, 10..5_000_u64, 1..9_u32, 1..9_u32).prop_map(|(check, every, timeout, pass, fail)| Health {
-        check,
-        every: Duration::from_millis(every),
-        timeout: Duration::from_millis(timeout),
-        pass,
-        fail,
-    })
+    let more = (0..=5_000_u32, 0..90_000_u64);
+    (check, 100..5_000_u64, 10..5_000_u64, 1..9_u32, 1..9_u32, more).prop_map(
+        |(check, every, timeout, pass, fail, (jitter_bp, damping))| Health {
+            check,
+            every: Duration::from_millis(every),
+            timeout: Duration::from_millis(timeout),
+            pass,
+            fail,
+            jitter_bp,
+            damping: Duration::from_millis(damping),
+        },
+    )
+}
+
+fn outlier() -> impl Strategy<Value = Outlier> {
+    let success = (1..=10_000_u32, 10..1_000_u64)
+        .prop_map(|(below_peers_bp, min_requests)| SuccessRule { below_peers_bp, min_requests });
+    let slow = (200..100_000_u32, time(), 10..1_000_u64).prop_map(|(max_ratio_hundredths, at_least, min_requests)| {
+        SlowRule { max_ratio_hundredths, at_least, min_requests }
+    });
+    let times = (1_000..90_000_u64, time(), time());
+    (1..100_u32, of(success), of(slow), times, 0..=10_000_u32).prop_map(
+        |(consecutive_failures, success_rate, latency, (every, one, two), max_ejected_bp)| Outlier {
+            consecutive_failures,
+            success_rate,
+            latency,
+            every: Duration::from_millis(every),
+            eject_for: one.min(two),
+            eject_for_max: one.max(two),
+            max_ejected_bp,
+        },
+    )
 }
 
 fn endpoint() -> impl Strategy<Value = EndpointAddress> {
@@ -175,10 +206,7 @@ fn service() -> impl Strategy<Value = Service> {
         ("[a-z]{1,6}", of((1..90_000_u64).prop_map(Duration::from_secs)))
             .prop_map(|(name, ttl)| Sticky::Cookie { name, ttl }),
     ]);
-    let outlier =
-        of((1..100_u32, time(), 0..=10_000_u32).prop_map(|(consecutive_failures, eject_for, max_ejected_bp)| {
-            Outlier { consecutive_failures, eject_for, max_ejected_bp }
-        }));
+    let outlier = (of(outlier()), 0..=10_000_u32, of(1..1_000_000_u64));
     let policies = (
         (retry(), time(), time(), time(), time(), of(time())),
         (of(0..1_u64 << 40), of(1..1_000_000_u64), time()),
@@ -187,35 +215,48 @@ fn service() -> impl Strategy<Value = Service> {
     );
     let force = of(header()).prop_map(|header| header.map(|header| Force { header, token: None, token_file: None }));
     (versions, any::<bool>(), vec(0..500_u32, 4), sticky, force, (of(health()), of(rollout())), outlier, policies)
-        .prop_map(|(versions, active, weights, sticky, force, (health, rollout), outlier, (one, two, three, four))| {
-            let versions: BTreeMap<Name, Version> = versions;
-            let first = versions.keys().next().cloned().unwrap();
-            let intent = if active {
-                Intent::Active(first)
-            } else {
-                let mut split: BTreeMap<Name, u32> = versions.keys().cloned().zip(weights).collect();
-                split.insert(first, 1);
-                Intent::Split(split)
-            };
-            let (retry, connect, request, idle, upgrade_idle, total) = one;
-            let (body, in_flight, keepalive_idle) = two;
-            Service {
+        .prop_map(
+            |(
                 versions,
-                intent,
-                rollout: rollout.filter(|_| active),
+                active,
+                weights,
                 sticky,
                 force,
-                health,
-                outlier,
-                retry: shorter(retry, request),
-                timeouts: Timeouts { connect, request, idle, upgrade_idle, total },
-                limits: Limits { body, in_flight },
-                upstream: Upstream { keepalive_idle },
-                drain: Drain { requests: three.0, streams: three.1, sessions: three.2, reconnect_spread: three.3 },
-                hold: Hold { max_wait: four.0, max_requests: four.1 },
-                policy: policies::service(connect, four.1 as u32),
-            }
-        })
+                (health, rollout),
+                (outlier, panic_below_bp, circuit),
+                (one, two, three, four),
+            )| {
+                let versions: BTreeMap<Name, Version> = versions;
+                let first = versions.keys().next().cloned().unwrap();
+                let intent = if active {
+                    Intent::Active(first)
+                } else {
+                    let mut split: BTreeMap<Name, u32> = versions.keys().cloned().zip(weights).collect();
+                    split.insert(first, 1);
+                    Intent::Split(split)
+                };
+                let (retry, connect, request, idle, upgrade_idle, total) = one;
+                let (body, in_flight, keepalive_idle) = two;
+                Service {
+                    versions,
+                    intent,
+                    rollout: rollout.filter(|_| active),
+                    sticky,
+                    force,
+                    health,
+                    outlier,
+                    panic_below_bp,
+                    circuit,
+                    retry: shorter(retry, request),
+                    timeouts: Timeouts { connect, request, idle, upgrade_idle, total },
+                    limits: Limits { body, in_flight },
+                    upstream: Upstream { keepalive_idle },
+                    drain: Drain { requests: three.0, streams: three.1, sessions: three.2, reconnect_spread: three.3 },
+                    hold: Hold { max_wait: four.0, max_requests: four.1 },
+                    policy: policies::service(connect, four.1 as u32),
+                }
+            },
+        )
 }
 
 fn route_parts() -> impl Strategy<Value = (Match, u8, Rewrite, u16, Vec<(HeaderName, HeaderValue)>, String)> {

@@ -29,6 +29,8 @@ pub(super) fn service(versions: &[&str], intent: Intent) -> Service {
         force: None,
         health: None,
         outlier: None,
+        panic_below_bp: 0,
+        circuit: None,
         retry: Retry::default(),
         timeouts: Timeouts {
             connect: secs(2),
