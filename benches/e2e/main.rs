@@ -13,6 +13,7 @@ mod origin;
 mod poller;
 mod proxies;
 mod report;
+mod tls;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ const BETWEEN: Duration = Duration::from_millis(200);
 const CHANGES: usize = 8;
 /// Fewer where the limit of open files asks for it.
 const IDLE_CLIENTS: usize = 5000;
+const IDLE_TLS_CLIENTS: usize = 10_000;
 
 #[derive(Parser)]
 #[command(name = "e2e", about = "Compares switchback with bare Pingora, nginx and haproxy")]
@@ -48,6 +50,9 @@ struct Options {
     /// Which proxies, by the first word of their name
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Measure TLS instead of everything else
+    #[arg(long)]
+    tls: bool,
     /// Say what would be compared, and stop
     #[arg(long)]
     list: bool,
@@ -84,6 +89,13 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let proxies = place.wanted(options)?;
     if options.list {
         return Ok(());
+    }
+    if options.tls {
+        let idle_clients = IDLE_TLS_CLIENTS.min(machine::raise_open_files() / 3);
+        let (rounds, long) = (options.rounds, options.seconds);
+        let Place { proxy_core, load_core, origins, .. } = place;
+        let tls = tls::Place { proxy_core, load_core, origin: origins[0], rounds, long, idle_clients };
+        return tls.run(&proxies, &tls::Secure::new()?);
     }
     let kinds = proxies.iter().map(|proxy| proxy.kind).collect::<Vec<_>>();
     println!("\n{} rounds of {:?}, 64 clients; medians of rounds\n", options.rounds, options.seconds);
@@ -157,7 +169,7 @@ impl Place {
     }
 
     fn start(&self, proxy: &Proxy) -> std::io::Result<Running> {
-        Running::start(proxy, self.origins[0], self.proxy_core)
+        Running::start(proxy, self.origins[0], self.proxy_core, None)
     }
 
     fn measure(&self, proxy: &Proxy, ask: &Ask, round: usize, long: Duration) -> std::io::Result<Sample> {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::machine;
+use crate::tls::Secure;
 
 const START: Duration = Duration::from_secs(15);
 const END: Duration = Duration::from_secs(3);
@@ -124,14 +125,17 @@ pub struct Running {
     child: Child,
     folder: TempDir,
     admin: SocketAddr,
+    /// Lines of the configuration that turn TLS on.
+    tls: String,
 }
 
 impl Running {
     /// Starts `proxy` on `core` in front of `origin` and waits until it accepts connections.
-    pub fn start(proxy: &Proxy, origin: SocketAddr, core: usize) -> io::Result<Running> {
+    pub fn start(proxy: &Proxy, origin: SocketAddr, core: usize, secure: Option<&Secure>) -> io::Result<Running> {
         let folder = tempfile::Builder::new().prefix("switchback-bench-").tempdir()?;
         let (address, admin) = free_addresses()?;
-        write(folder.path(), &text(proxy.kind, address, admin, folder.path(), origin))?;
+        let tls = secure.map_or(String::new(), |secure| tls_text(proxy.kind, secure));
+        write(folder.path(), &text(proxy.kind, address, admin, folder.path(), origin, &tls))?;
         let file = folder.path().join(FILE);
         let mut command = Command::new(&proxy.program);
         match proxy.kind {
@@ -145,7 +149,7 @@ impl Running {
         // SAFETY: between fork and exec, both only make one system call and touch no allocator or lock.
         unsafe { command.pre_exec(move || machine::pin(core).and_then(|()| machine::end_with_parent())) };
         let child = command.spawn()?;
-        let mut running = Running { kind: proxy.kind, address, child, folder, admin };
+        let mut running = Running { kind: proxy.kind, address, child, folder, admin, tls };
         running.wait_until_it_accepts()?;
         Ok(running)
     }
@@ -157,7 +161,7 @@ impl Running {
 
     /// Puts `origin` in place of the one before and lets the proxy know, as its users do.
     pub fn change(&mut self, origin: SocketAddr) -> io::Result<()> {
-        write(self.folder.path(), &text(self.kind, self.address, self.admin, self.folder.path(), origin))?;
+        write(self.folder.path(), &text(self.kind, self.address, self.admin, self.folder.path(), origin, &self.tls))?;
         match self.kind {
             Kind::Switchback => Ok(()),               // it watches its file
             Kind::Nginx => self.signal(libc::SIGHUP), // what `nginx -s reload` does
@@ -217,11 +221,30 @@ fn write(folder: &Path, text: &str) -> io::Result<()> {
     fs::rename(next, folder.join(FILE))
 }
 
-fn text(kind: Kind, address: SocketAddr, admin: SocketAddr, folder: &Path, origin: SocketAddr) -> String {
+/// What stands behind the address.
+fn tls_text(kind: Kind, secure: &Secure) -> String {
+    let (cert, key, both) = (secure.file("cert.pem"), secure.file("key.pem"), secure.file("both.pem"));
+    match kind {
+        Kind::Switchback => format!(
+            ", tls: {{ certificates: [{{ cert_file: {}, key_file: {} }}], alpn: [http/1.1] }}",
+            cert.display(),
+            key.display()
+        ),
+        Kind::Bare => String::new(),
+        Kind::Nginx => format!(
+            " ssl; ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.2 TLSv1.3",
+            cert.display(),
+            key.display()
+        ),
+        Kind::Haproxy => format!(" ssl crt {} ssl-min-ver TLSv1.2", both.display()),
+    }
+}
+
+fn text(kind: Kind, address: SocketAddr, admin: SocketAddr, folder: &Path, origin: SocketAddr, tls: &str) -> String {
     match kind {
         Kind::Switchback => format!(
             r#"schema: 1
-listeners: {{ web: {{ bind: "{address}" }} }}
+listeners: {{ web: {{ bind: "{address}"{tls} }} }}
 admin: {{ bind: "{admin}" }}
 routes: [{{ name: all, match: {{ path_prefix: / }}, service: origin }}]
 services:
@@ -256,7 +279,7 @@ http {{
     proxy_max_temp_file_size 0;
     upstream origin {{ server {origin}; keepalive 512; keepalive_requests 1000000000; }}
     server {{
-        listen {address} backlog=4096;
+        listen {address} backlog=4096{tls};
         location / {{
             proxy_pass http://origin;
             proxy_http_version 1.1;
@@ -273,7 +296,7 @@ http {{
             format!(
                 r#"global
     nbthread 1
-    maxconn 8000
+    maxconn 16000
     stats socket {folder}/stats.sock mode 600 level admin expose-fd listeners
 defaults
     mode http
@@ -282,7 +305,7 @@ defaults
     timeout server 60s
     http-reuse always
 frontend web
-    bind {address} backlog 4096
+    bind {address} backlog 4096{tls}
     default_backend origin
 backend origin
     server one {origin} pool-max-conn 512

@@ -4,7 +4,7 @@
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use crate::harness::tls::{Authority, Pair, TlsKind, replace};
+use crate::harness::tls::{Authority, Pair, TlsKind, ocsp_answer, replace};
 use crate::harness::*;
 
 /// `web` over TLS with these certificates (as the text of the list), and a plain listener beside it.
@@ -267,4 +267,39 @@ async fn the_example_in_the_repository_holds() {
     world.restart().await;
     let secure = std::net::SocketAddr::new(world.ip, 8443);
     assert_eq!(TlsKind::new().connect(secure, "shop.localhost").await.unwrap().tls.shown, shop.der);
+}
+
+#[tokio::test]
+async fn a_staple_is_shown_while_it_is_good_and_swapped_with_its_file() {
+    let mut world = World::new();
+    let ca = Authority::new("ca");
+    let serial = [0x17, 0x2a];
+    ca.issue_with(&["shop.test"], |params| params.serial_number = Some(serial.to_vec().into()))
+        .write(world.dir.path(), "shop");
+    let of = |serial: &[u8], to: &str| ocsp_answer(serial, "20250101000000Z", to);
+    let (first, second) = (of(&serial, "30000101000000Z"), of(&serial, "30010101000000Z"));
+    let file = world.path("shop.ocsp");
+    std::fs::write(&file, &first).unwrap();
+    let _v1 = serving(&mut world, "{ cert_file: shop.pem, key_file: shop.key, ocsp_file: shop.ocsp }", "").await;
+    let staple = || async {
+        let kind = TlsKind::new();
+        assert_eq!(kind.get(world.web(), "shop.test", "/").await.unwrap().1.status, 200);
+        kind.staple()
+    };
+    assert_eq!(staple().await, first);
+    std::fs::write(&file, &second).unwrap();
+    until("the new one is stapled", || async { staple().await == second }).await;
+    // One that is stale, and one about another certificate, are not shown; the certificate is.
+    for (bytes, why) in [(of(&serial, "20250102000000Z"), "good until"), (of(&[1], "30000101000000Z"), "another")] {
+        std::fs::write(&file, bytes).unwrap();
+        until(why, || async {
+            let status = world.status().await;
+            status["listeners"][0]["tls"]["certificates"][0]["problem"].as_str().is_some_and(|said| said.contains(why))
+        })
+        .await;
+        assert_eq!(staple().await, b"");
+    }
+    // In a new configuration the second is an error.
+    let checked = world.cli(&["check", "-c", "switchback.yaml"]).await;
+    assert!(checked.err.contains("cannot be stapled") && checked.err.contains("switchback.yaml:4:"), "{checked:?}");
 }

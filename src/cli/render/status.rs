@@ -3,7 +3,7 @@
 use comfy_table::Cell;
 
 use super::{Tone, ago, cell, counts, drain, paint, span, split, table, until};
-use crate::control::api::{EndpointStatus, ServiceStatus, Status, VersionStatus};
+use crate::control::api::{EndpointStatus, ServiceStatus, Status, TlsStatus, VersionStatus};
 use crate::endpoints::Health;
 
 pub fn status(status: &Status, now: u64, colour: bool) -> String {
@@ -29,6 +29,26 @@ pub fn status(status: &Status, now: u64, colour: bool) -> String {
         out.push_str(&format!("{}: {warning}\n", paint("warning", Tone::Attention, colour)));
     }
     out
+}
+
+/// Of many, the ones that end first.
+const CERTIFICATES_SHOWN: usize = 8;
+
+fn certificates(out: &mut String, tls: Option<&TlsStatus>, now: u64) {
+    let mut all: Vec<_> = tls.into_iter().flat_map(|tls| &tls.certificates).collect();
+    all.sort_by_key(|one| one.not_after);
+    for one in all.iter().take(CERTIFICATES_SHOWN) {
+        let more = if one.names.len() > 1 { format!(" and {} more", one.names.len() - 1) } else { String::new() };
+        let asks = match &*one.client_auth {
+            "off" => String::new(),
+            mode => format!(", client certificate {mode}"),
+        };
+        let ends = if one.not_after > now { format!("ends {}", until(one.not_after, now)) } else { "EXPIRED".into() };
+        out.push_str(&format!("  certificate {}{more}  {ends}{asks}\n", one.name));
+    }
+    if all.len() > CERTIFICATES_SHOWN {
+        out.push_str(&format!("  and {} more certificates\n", all.len() - CERTIFICATES_SHOWN));
+    }
 }
 
 fn head(out: &mut String, status: &Status, now: u64, colour: bool) {
@@ -64,7 +84,9 @@ fn head(out: &mut String, status: &Status, now: u64, colour: bool) {
     for listener in &status.listeners {
         let draining = if listener.draining { "  draining" } else { "" };
         let (name, address, connections) = (&listener.name, &listener.address, listener.connections);
-        out.push_str(&format!("listener {name}  {address}  {connections} connections{draining}\n"));
+        let scheme = if listener.tls.is_some() { "  tls" } else { "" };
+        out.push_str(&format!("listener {name}  {address}{scheme}  {connections} connections{draining}\n"));
+        certificates(out, listener.tls.as_ref(), now);
     }
 }
 
@@ -169,6 +191,7 @@ pub fn health(endpoint: &EndpointStatus) -> (String, Tone) {
 mod tests {
     use super::super::samples::{self, NOW};
     use super::*;
+    use crate::control::api::CertificateStatus;
 
     #[test]
     fn a_quiet_instance_fits_a_few_lines() {
@@ -191,6 +214,37 @@ mod tests {
           version  state  weight  target  requests  clients  in flight            healthy  answered  errors
           v1       live   90      90.0 %  90.0 %    90.0 %   2 http, 1 websocket  1/1      1000      -
         ");
+    }
+
+    #[test]
+    fn certificates_stand_below_their_listener_the_next_to_end_first() {
+        let mut secure = samples::status();
+        let one = |name: &str, names: usize, days: u64, asks: &str| CertificateStatus {
+            name: name.into(),
+            names: vec![name.into(); names],
+            subject: format!("CN={name}"),
+            issuer: "CN=ca".into(),
+            not_before: 0,
+            not_after: NOW + days * 86_400_000,
+            fingerprint: "00".into(),
+            client_auth: asks.into(),
+            stapled: false,
+            problem: None,
+        };
+        let certificates =
+            vec![one("shop.test", 3, 60, "off"), one("staff.test", 1, 6, "required"), one("old.test", 1, 0, "off")];
+        secure.listeners[0].tls =
+            Some(TlsStatus { certificates, problems: vec![], handshakes_open: 0, handshakes: vec![] });
+        let text = status(&secure, NOW, false);
+        let lines: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("listener")).take(4).collect();
+        assert_eq!(
+            lines.join("\n"),
+            "\
+            listener web  0.0.0.0:8080  tls  64 connections\n  \
+              certificate old.test  EXPIRED\n  \
+              certificate staff.test  ends in 6d, client certificate required\n  \
+              certificate shop.test and 2 more  ends in 60d"
+        );
     }
 
     #[test]

@@ -173,7 +173,7 @@ fn sticky(raw: &raw::Sticky, field: &Field<raw::Sticky>, found: &mut Found) -> O
     } else if cookie_name.0.starts_with("__Host-") || cookie_name.0.starts_with("__Secure-") {
         found
             .error(span, format!("clients would refuse the cookie `{}`", cookie_name.0))
-            .why("`__Host-` and `__Secure-` need TLS, which this version does not have yet");
+            .why("`__Host-` and `__Secure-` need the attribute Secure, which this cookie is sent without");
     }
     Some(model::Sticky::Cookie { name: cookie_name.0.clone(), ttl: cookie.ttl.get().map(|ttl| ttl.0) })
 }

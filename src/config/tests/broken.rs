@@ -120,7 +120,7 @@ const CASES: &[Case] = &[
     ("health: { path: /healthz,", "health: {", "17:5", &["does not say what to check"]),
     ("health: { path: /healthz,", "health: { path: /healthz, status: 299-200,", "17:39", &["not a status", "`200-299`"]),
     ("    active: blue", "    active: blue\n    sticky: { cookie: { name: \"a b\" } }", "23:31", &["not the name of a cookie"]),
-    ("    active: blue", "    active: blue\n    sticky: { cookie: { name: __Host-a } }", "23:31", &["need TLS"]),
+    ("    active: blue", "    active: blue\n    sticky: { cookie: { name: __Host-a } }", "23:31", &["attribute Secure"]),
     ("    active: blue", "    active: blue\n    sticky: cookie", "23:13", &["not a way to be sticky", "client_ip"]),
     ("    active: blue", "    active: blue\n    sticky: {}", "23:5", &["`sticky` is empty"]),
     ("    active: blue", "    active: blue\n    force: { header: x-v, token_file: /nowhere/at/all }", "23:39", &["cannot be read", "no such file"]),

@@ -205,6 +205,10 @@ impl Keeper {
             all.into_iter().any(|one| one.material.own.fingerprint == *fingerprint)
         };
         self.told.retain(|fingerprint, _| served(fingerprint));
+        if secured.iter().any(|(state, _)| !state.troubles.load().is_empty()) {
+            // What was not good yet may be good by now, though nobody has written anything.
+            self.done = None;
+        }
         for (state, server) in secured {
             for certificate in &server.tls.certificates {
                 self.look_at(&state, certificate, now);

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
 use rustls::client::Resumption;
@@ -72,9 +72,31 @@ pub fn replace(path: &Path, text: &str) {
     std::fs::rename(&beside, path).expect("the folder is ours");
 }
 
-/// Believes every certificate: the tests compare it themselves.
-#[derive(Debug)]
-struct Anything;
+/// An OCSP answer that calls the certificate with this serial number good, with an empty signature. RFC 6960.
+pub fn ocsp_answer(serial: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let tlv = |tag: u8, parts: &[&[u8]]| {
+        let content = parts.concat();
+        let mut out = vec![tag, 0x82, (content.len() >> 8) as u8, content.len() as u8];
+        out.extend(content);
+        out
+    };
+    let algorithm = tlv(0x30, &[&tlv(0x06, &[&[0x2b, 0x0e, 0x03, 0x02, 0x1a]])]);
+    let id = tlv(0x30, &[&algorithm, &tlv(0x04, &[&[1; 20]]), &tlv(0x04, &[&[2; 20]]), &tlv(0x02, &[serial])]);
+    let next = tlv(0xa0, &[&tlv(0x18, &[to.as_bytes()])]);
+    let single = tlv(0x30, &[&id, &[0x80, 0], &tlv(0x18, &[from.as_bytes()]), &next]);
+    let responder = tlv(0xa2, &[&tlv(0x04, &[&[3; 20]])]);
+    let data = tlv(0x30, &[&responder, &tlv(0x18, &[from.as_bytes()]), &tlv(0x30, &[&single])]);
+    let basic = tlv(0x30, &[&data, &algorithm, &tlv(0x03, &[&[0]])]);
+    let kind = [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x01];
+    let body = tlv(0x30, &[&tlv(0x06, &[&kind]), &tlv(0x04, &[&basic])]);
+    tlv(0x30, &[&[0x0a, 0x01, 0x00], &tlv(0xa0, &[&body])])
+}
+
+/// Believes every certificate: the tests compare it themselves. Remembers the last staple.
+#[derive(Debug, Default)]
+struct Anything {
+    staple: Arc<Mutex<Vec<u8>>>,
+}
 
 impl ServerCertVerifier for Anything {
     fn verify_server_cert(
@@ -82,9 +104,10 @@ impl ServerCertVerifier for Anything {
         _: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
-        _: &[u8],
+        staple: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.staple.lock().unwrap() = staple.to_vec();
         Ok(ServerCertVerified::assertion())
     }
 
@@ -117,6 +140,7 @@ impl ServerCertVerifier for Anything {
 #[derive(Clone)]
 pub struct TlsKind {
     pub config: Arc<ClientConfig>,
+    staple: Arc<Mutex<Vec<u8>>>,
 }
 
 impl TlsKind {
@@ -135,11 +159,13 @@ impl TlsKind {
 
     fn with(pair: Option<&Pair>, versions: &[&'static rustls::SupportedProtocolVersion]) -> TlsKind {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let anything = Anything::default();
+        let staple = anything.staple.clone();
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .unwrap()
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anything));
+            .with_custom_certificate_verifier(Arc::new(anything));
         let mut config = match pair {
             None => builder.with_no_client_auth(),
             Some(pair) => {
@@ -148,7 +174,12 @@ impl TlsKind {
             }
         };
         config.resumption = Resumption::in_memory_sessions(64);
-        TlsKind { config: Arc::new(config) }
+        TlsKind { config: Arc::new(config), staple }
+    }
+
+    /// The OCSP answer of the last full handshake; empty if there was none.
+    pub fn staple(&self) -> Vec<u8> {
+        self.staple.lock().unwrap().clone()
     }
 
     /// Offers these protocols.
