@@ -22,7 +22,9 @@ mod sockets;
 mod stall;
 pub mod token;
 pub mod units;
+mod upgrade;
 
 pub use problem::Document as Refusal;
 pub use server::Admin;
 pub use token::Token;
+pub use upgrade::Upgrades;

@@ -80,6 +80,7 @@ const PLACES: &[(&str, &[&str])] = &[
             "admin",
             "expose",
             "shutdown",
+            "upgrade",
             "state_dir",
             "access_log",
             "gates",

@@ -20,6 +20,7 @@ mod effective;
 mod event;
 mod expect;
 mod explain;
+mod frozen;
 pub mod handle;
 mod history;
 pub mod live;
@@ -42,7 +43,7 @@ mod watch_tests;
 
 use std::path::PathBuf;
 
-pub use boot::{Options, StartError, start};
+pub use boot::{Options, StartError, Turn, start};
 pub use handle::{Handle, Question};
 pub use live::{Live, Snapshot};
 pub use phase::Phase;

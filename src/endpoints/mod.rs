@@ -1,5 +1,6 @@
 //! What is known of endpoints while they run: health, ejection, resolved addresses; and which one is next.
 
+pub mod carry;
 pub mod checks;
 pub mod health;
 pub mod hold;
@@ -13,6 +14,7 @@ pub mod state;
 pub(crate) mod testing;
 mod warm;
 
+pub use carry::Carried;
 pub use checks::Checks;
 pub use hold::HoldEnd;
 pub use outlier::Passive;

@@ -94,6 +94,7 @@ pub(crate) fn snapshot(
         expose: Expose::default(),
         access_log: AccessLog { to: AccessLogTarget::Off, buffer: 1 },
         shutdown: Shutdown { pre_drain: secs(2), linger: secs(1), timeout: secs(9) },
+        upgrade: Default::default(),
         routes: services.iter().map(route).collect(),
         services: services.into_iter().map(|service| (service.name, service.service)).collect(),
         gates: BTreeMap::new(),

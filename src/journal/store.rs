@@ -160,6 +160,12 @@ impl Store {
         Ok(())
     }
 
+    /// Generations beyond `live` never served.
+    pub fn forget_after(&mut self, live: u64) -> Result<(), JournalError> {
+        self.connection.execute("DELETE FROM generations WHERE number > ?1", [live])?;
+        Ok(())
+    }
+
     pub fn standing(&mut self, standing: &Standing) -> Result<(), JournalError> {
         stand(&self.connection, standing)
     }

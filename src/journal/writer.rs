@@ -1,7 +1,7 @@
 //! The thread that writes. Its queue is bounded and nobody waits to put something in.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -28,6 +28,8 @@ enum Message {
     Samples { service: String, rollout: u64, samples: Box<Samples> },
     Decisions { service: String, answer: oneshot::Sender<Vec<RolloutDecision>> },
     Find { number: u64, answer: oneshot::Sender<Option<Record>> },
+    LetGo { done: oneshot::Sender<Result<(), String>> },
+    TakeBack { live: u64, done: oneshot::Sender<Result<(), JournalError>> },
     Close,
 }
 
@@ -46,7 +48,8 @@ impl Journal {
         let remembered = store.remembered()?;
         let (sender, receiver) = sync_channel(QUEUE);
         let trouble = Arc::new(Mutex::new(None));
-        let writer = Writer { store, waiting: VecDeque::new(), trouble: trouble.clone(), events };
+        let held = Held::Open(store);
+        let writer = Writer { dir: dir.into(), held, waiting: VecDeque::new(), trouble: trouble.clone(), events };
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run(receiver));
         let thread = thread.map_err(|source| JournalError::Directory { dir: dir.into(), source })?;
         Ok((Journal { sender, trouble, thread: Mutex::new(Some(thread)) }, remembered))
@@ -91,6 +94,22 @@ impl Journal {
         wait.await.ok().flatten()
     }
 
+    /// Writes what is queued and closes the file, so that another process may open it. What is recorded from
+    /// then on waits. An error says why that cannot be now.
+    pub async fn let_go(&self) -> Result<(), String> {
+        let (done, wait) = oneshot::channel();
+        self.send(Message::LetGo { done });
+        wait.await.unwrap_or_else(|_| Err("the journal has no room for one more request".into()))
+    }
+
+    /// Opens the file again and forgets generations beyond `live`: they were another process's, and never served.
+    pub async fn take_back(&self, live: u64) -> Result<(), JournalError> {
+        let (done, wait) = oneshot::channel();
+        self.send(Message::TakeBack { live, done });
+        // Not answered: its thread is gone, and with it what it would have written.
+        wait.await.unwrap_or(Ok(()))
+    }
+
     /// What keeps the journal from being written, for `status`.
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().expect("no holder panics").clone()
@@ -120,8 +139,18 @@ impl Drop for Journal {
     }
 }
 
+/// Whether the file is this process's.
+enum Held {
+    Open(Store),
+    /// Another process has it.
+    LetGo,
+    /// It is ours again and cannot be opened; tried again like a write.
+    Lost,
+}
+
 struct Writer {
-    store: Store,
+    dir: PathBuf,
+    held: Held,
     waiting: VecDeque<Message>,
     trouble: Arc<Mutex<Option<String>>>,
     events: Events,
@@ -139,8 +168,28 @@ impl Writer {
                     self.write_waiting();
                     return;
                 }
+                Ok(Message::LetGo { done }) => {
+                    self.write_waiting();
+                    let result = match self.waiting.is_empty() {
+                        true => {
+                            self.held = Held::LetGo;
+                            Ok(())
+                        }
+                        false => Err(self.trouble.lock().expect("no holder panics").clone().unwrap_or_default()),
+                    };
+                    // Who asked may have gone: then it takes the file back.
+                    if let Err(Ok(())) = done.send(result) {
+                        self.held = Held::Lost;
+                    }
+                }
+                Ok(Message::TakeBack { live, done }) => {
+                    self.held = Held::Lost;
+                    let result = self.open_again().and_then(|store| store.forget_after(live));
+                    self.write_waiting();
+                    let _ = done.send(result);
+                }
                 Ok(Message::Find { number, answer }) => {
-                    let found = self.store.find(number);
+                    let found = self.store().map_or(Ok(None), |store| store.find(number));
                     if let Err(error) = &found {
                         tracing::error!(%error, number, "a generation could not be read from the journal");
                     }
@@ -148,7 +197,7 @@ impl Writer {
                     let _ = answer.send(found.ok().flatten());
                 }
                 Ok(Message::Decisions { service, answer }) => {
-                    let found = self.store.decisions(&service, None);
+                    let found = self.store().map_or(Ok(Vec::new()), |store| store.decisions(&service, None));
                     if let Err(error) = &found {
                         tracing::error!(%error, service, "decisions could not be read from the journal");
                     }
@@ -178,16 +227,37 @@ impl Writer {
         }
     }
 
+    fn store(&self) -> Option<&Store> {
+        match &self.held {
+            Held::Open(store) => Some(store),
+            Held::LetGo | Held::Lost => None,
+        }
+    }
+
+    fn open_again(&mut self) -> Result<&mut Store, JournalError> {
+        if !matches!(self.held, Held::Open(_)) {
+            self.held = Held::Open(Store::open(&self.dir)?);
+        }
+        match &mut self.held {
+            Held::Open(store) => Ok(store),
+            Held::LetGo | Held::Lost => unreachable!("just opened"),
+        }
+    }
+
     fn write_waiting(&mut self) {
+        if matches!(self.held, Held::LetGo) {
+            return;
+        }
         while let Some(message) = self.waiting.pop_front() {
-            let written = match &message {
-                Message::Publish { record, standing, .. } => self.store.publish(record, standing),
-                Message::Stand(standing) => self.store.standing(standing),
-                Message::Audit(record) => self.store.record_audit(record),
-                Message::Decision(decision) => self.store.decision(decision),
-                Message::Samples { service, rollout, samples } => self.store.keep_samples(service, *rollout, samples),
+            let written = self.open_again().and_then(|store| match &message {
+                Message::Publish { record, standing, .. } => store.publish(record, standing),
+                Message::Stand(standing) => store.standing(standing),
+                Message::Audit(record) => store.record_audit(record),
+                Message::Decision(decision) => store.decision(decision),
+                Message::Samples { service, rollout, samples } => store.keep_samples(service, *rollout, samples),
                 Message::Find { .. } | Message::Decisions { .. } | Message::Close => Ok(()),
-            };
+                Message::LetGo { .. } | Message::TakeBack { .. } => Ok(()),
+            });
             match written {
                 Ok(()) => {
                     if let Message::Publish { done, .. } = message {
@@ -226,7 +296,6 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::path::PathBuf;
 
     use super::super::store::FILE;
     use super::*;
@@ -364,8 +433,14 @@ mod tests {
         let store = Store::open(dir.path()).expect("new");
         let trouble = Arc::new(Mutex::new(None));
         let events = Events::default();
-        let mut writer = Writer { store, waiting: VecDeque::new(), trouble: trouble.clone(), events: events.clone() };
-        writer.store.forbid_writes(true);
+        let mut writer = Writer {
+            dir: dir.path().into(),
+            held: Held::Open(store),
+            waiting: VecDeque::new(),
+            trouble: trouble.clone(),
+            events: events.clone(),
+        };
+        writer.store().expect("open").forbid_writes(true);
         let (done, _wait) = oneshot::channel();
         writer.waiting.push_back(Message::Publish { record: record(1, "a"), standing: Standing::default(), done });
         writer.write_waiting();
@@ -373,9 +448,29 @@ mod tests {
         let said = trouble.lock().expect("not poisoned").clone().expect("in trouble");
         assert!(said.contains("traffic is served"), "{said}");
         assert_eq!(events.subscribe(0).0.len(), 1, "said once");
-        writer.store.forbid_writes(false);
+        writer.store().expect("open").forbid_writes(false);
         writer.write_waiting();
         assert_eq!(*trouble.lock().expect("not poisoned"), None);
-        assert!(writer.store.find(1).expect("read").is_some(), "nothing was lost");
+        assert!(writer.store().expect("open").find(1).expect("read").is_some(), "nothing was lost");
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_was_let_go_is_another_ones_until_it_is_taken_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (journal, _) = open(dir.path()).expect("new");
+        journal.publish(record(1, "one"), Standing::default()).await.expect("written");
+        journal.let_go().await.expect("nothing waits");
+        // Meanwhile another process has it, and then it has not.
+        let (other, remembered) = open(dir.path()).expect("it is free");
+        assert_eq!(remembered.last_number, 1);
+        other.publish(record(2, "never served"), Standing::default()).await.expect("written");
+        let later = journal.publish(record(2, "two"), Standing::default());
+        drop(other);
+        journal.take_back(1).await.expect("free again");
+        later.await.expect("what waited is written");
+        assert_eq!(journal.find(2).await.expect("kept").sources[0].text, "two");
+        drop(journal);
+        let (_journal, again) = open(dir.path()).expect("again");
+        assert_eq!((again.last_number, again.generations.len()), (2, 2));
     }
 }

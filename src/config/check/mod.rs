@@ -14,6 +14,7 @@ mod routes;
 mod secret;
 mod services;
 mod stages;
+mod upgrade;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -75,6 +76,7 @@ pub fn check(raw: &Raw, around: &mut Around<'_>, found: &mut Found) -> Config {
         expose: model::Expose { response_headers: raw.expose.get().is_some_and(|it| it.response_headers.value().0) },
         access_log: access_log(raw, around),
         shutdown: shutdown(raw, found),
+        upgrade: upgrade::upgrade(raw, found),
         routes,
         services,
         gates,

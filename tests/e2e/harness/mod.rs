@@ -8,6 +8,7 @@ pub mod origin;
 pub mod rollouts;
 pub mod serve;
 pub mod streams;
+pub mod supervised;
 pub mod wait;
 pub mod wire;
 pub mod world;

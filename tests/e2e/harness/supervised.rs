@@ -1,0 +1,78 @@
+//! A world whose process is a supervisor with a worker below it.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use super::wait::until;
+use super::world::World;
+
+impl World {
+    /// As [`World::start`], under a supervisor.
+    pub async fn start_supervised(&mut self, rest: &str) {
+        self.write_config(&(self.preamble() + rest));
+        self.spawn_supervised();
+        self.ready().await;
+    }
+
+    pub fn spawn_supervised(&mut self) {
+        self.spawn_with(&["run", "-c", "switchback.yaml", "--threads", "2"]);
+    }
+
+    /// Processes that the supervisor has started and that live.
+    pub fn workers(&self) -> BTreeSet<u32> {
+        children(self.pid())
+    }
+
+    /// Its only worker.
+    pub fn worker(&self) -> u32 {
+        let workers = self.workers();
+        assert_eq!(workers.len(), 1, "workers: {workers:?}\n{}", self.log());
+        workers.into_iter().next().expect("just counted")
+    }
+
+    /// Until `pid` is gone.
+    pub async fn until_gone(&self, pid: u32) {
+        until(&format!("process {pid} ends"), || async { !self.workers().contains(&pid) }).await;
+    }
+
+    /// Until something else than `before` answers the operator. Its process id.
+    pub async fn successor_of(&self, before: u32) -> u32 {
+        let found = std::cell::Cell::new(before);
+        until("another process answers", || async {
+            let seen = self.admin_get("/api/v1/status").await;
+            if seen.status == 200 {
+                found.set(seen.json()["pid"].as_u64().expect("a number") as u32);
+            }
+            found.get() != before
+        })
+        .await;
+        found.get()
+    }
+}
+
+/// Children of a process that are not only waiting to be reaped.
+pub fn children(of: u32) -> BTreeSet<u32> {
+    let tasks =
+        std::fs::read_dir(format!("/proc/{of}/task")).map(|tasks| tasks.flatten().collect()).unwrap_or(Vec::new());
+    let lists = tasks.iter().filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let all: Vec<u32> =
+        lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
+    all.into_iter().filter(|pid| !matches!(state(*pid), Some('Z') | None)).collect()
+}
+
+/// As in `/proc/PID/stat`; `None` if there is no such process.
+pub fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.trim().chars().next()
+}
+
+pub fn signal(pid: u32, signal: i32) {
+    // SAFETY: a plain system call.
+    let sent = unsafe { libc::kill(pid as i32, signal) };
+    assert_eq!(sent, 0, "process {pid} cannot be signalled: {}", std::io::Error::last_os_error());
+}
+
+/// The binary under test, ready for more arguments.
+pub fn binary() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_switchback"))
+}
