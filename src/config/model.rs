@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
+mod http2;
 pub mod rollout;
 
+pub use http2::Http2;
 // All but `Strategy`, which tests know as a trait of proptest.
 pub use rollout::{
     Channel, CrashesRule, CustomEvent, CustomRule, ErrorsRule, Freeze, Gate, Guardrails, HookPoint, LatencyBelow,
@@ -51,6 +53,7 @@ pub struct Listener {
     pub bind: SocketAddr,
     pub timeouts: ListenerTimeouts,
     pub limits: ListenerLimits,
+    pub http2: Http2,
 }
 
 /// How long a client may take. All are upper bounds on waiting for the client.

@@ -13,6 +13,7 @@ use super::model::{
 };
 use super::scalar::{write_percent, write_size, write_time};
 
+mod http2;
 mod rollout;
 
 /// Every value, defaults filled in, as YAML.
@@ -87,6 +88,7 @@ fn listener(listener: &Listener) -> Value {
             "header_fields": limits.header_fields,
             "target_bytes": write_size(limits.target_bytes as u64),
         },
+        "http2": http2::http2(&listener.http2),
     })
 }
 

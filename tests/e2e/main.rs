@@ -23,6 +23,8 @@ mod errors_classified;
 mod headline;
 mod health;
 mod hold;
+mod http2_front;
+mod http2_hostile;
 mod i11_drain_exact;
 mod i12_bounded;
 mod i13_explained;

@@ -6,6 +6,7 @@
 mod expect;
 mod guardrails;
 mod headers;
+mod http2;
 mod listeners;
 mod notices;
 mod paths;
