@@ -6,9 +6,12 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use super::replace::SavedBinary;
+use super::sys;
 
 #[derive(Debug)]
 pub struct Binary {
@@ -58,6 +61,23 @@ impl Binary {
         } else {
             Ok(Binary { path: path.to_path_buf(), open: Some(open) })
         }
+    }
+
+    /// As it was before this process became another program.
+    pub fn restored(saved: SavedBinary) -> io::Result<Binary> {
+        let open = match saved.fd {
+            Some(fd) => {
+                sys::keep_over_exec(fd, false)?;
+                // SAFETY: it is open, as was just seen, and was saved by the program that this process was before.
+                Some(unsafe { File::from_raw_fd(fd) })
+            }
+            None => None,
+        };
+        Ok(Binary { path: saved.path, open })
+    }
+
+    pub fn saved(&self) -> SavedBinary {
+        SavedBinary { path: self.path.clone(), fd: self.open.as_ref().map(|open| open.as_raw_fd()) }
     }
 
     /// What to execute, as long as this is not dropped. A script is run by its path: its interpreter could not

@@ -17,6 +17,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::handover::{Asked, FORMAT, Outcome, Tally, ToWorker, UpgradeResult};
 
 /// Unique for as long as the supervisor runs.
@@ -136,6 +138,8 @@ pub enum Action {
     },
     /// What the frozen worker gave is of no use any more.
     ForgetState,
+    /// Become the program that serves now.
+    Replace,
     /// For whoever looks after the process.
     Notify(Notice),
     Say {
@@ -162,14 +166,14 @@ pub enum Level {
     Error,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Stage {
     Starting,
     Serving,
     Retired,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Known {
     stage: Stage,
     since: Moment,
@@ -184,7 +188,7 @@ enum Frozen {
     Yes,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Upgrade {
     next: Worker,
     from: Option<(Worker, Asked)>,
@@ -195,11 +199,13 @@ struct Upgrade {
     abandoned: Option<String>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
     workers: BTreeMap<Worker, Known>,
     /// Starting or serving.
     current: Option<Worker>,
+    /// Never saved: nothing is replaced while one runs.
+    #[serde(skip)]
     upgrade: Option<Upgrade>,
     next: Worker,
     ever_ready: bool,
@@ -240,6 +246,11 @@ impl Machine {
 
     pub fn is_serving(&self) -> bool {
         self.current.is_some_and(|current| self.is(current, Stage::Serving))
+    }
+
+    /// Nothing is under way that another supervisor would not know of.
+    pub fn is_quiet(&self) -> bool {
+        self.is_serving() && self.upgrade.is_none() && !self.stopping
     }
 
     /// When to look again although nothing happens.
@@ -365,6 +376,7 @@ impl Machine {
                 self.tell(UpgradeResult::Ok, why, upgrade.since, upgrade.from, Some(before), now, out);
                 out.push(Action::Send { to: before, message: ToWorker::Retire });
                 out.push(Action::ForgetState);
+                out.push(Action::Replace);
             }
         }
         let version = self.workers.get(&from).map(|known| known.version.clone()).unwrap_or_default();

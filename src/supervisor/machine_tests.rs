@@ -73,7 +73,7 @@ impl Told {
             Action::Kill { who } => Some(format!("kill {who}")),
             Action::Settle { who } => Some(format!("settle {who}")),
             Action::End { code } => Some(format!("end {code}")),
-            Action::ForgetState | Action::Notify(_) | Action::Say { .. } => None,
+            Action::ForgetState | Action::Replace | Action::Notify(_) | Action::Say { .. } => None,
         };
         self.did.iter().filter_map(shown).collect()
     }
@@ -149,6 +149,21 @@ fn an_upgrade_passes_the_state_and_then_the_place() {
     // And again.
     told.upgrade();
     assert_eq!(told.did(), ["start 3 anew"]);
+}
+
+#[test]
+fn what_is_saved_is_gone_on_from() {
+    let mut told = Told::serving();
+    told.upgrade();
+    told.takes_over(2);
+    assert!(told.did.contains(&Action::Replace) && told.machine.is_quiet());
+    let text = serde_json::to_string(&told.machine).expect("plain data");
+    told.machine = serde_json::from_str(&text).expect("as written");
+    told.ends(1, Exit::Code(0));
+    assert_eq!(told.did(), [""; 0], "it is known to be retired");
+    told.ends(2, Exit::Signal(9));
+    assert_eq!(told.did(), ["start 3"]);
+    assert_eq!(told.machine.tally.upgrades[&UpgradeResult::Ok], 1);
 }
 
 #[test]

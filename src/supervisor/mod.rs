@@ -7,6 +7,7 @@
 //! table.rs    the sockets, and which worker uses which
 //! binary.rs   which program a worker is started from
 //! process.rs  starting one
+//! replace.rs  becoming a newer program itself
 //! notify.rs   what systemd is told
 //! sys.rs      the system calls that std does not have
 //! ```
@@ -17,9 +18,10 @@ mod binary;
 mod machine;
 mod notify;
 mod process;
+mod replace;
 mod run;
 mod sys;
 mod table;
 
-pub use run::{arguments, run};
+pub use run::{Beginning, arguments, run};
 pub use sys::name_process;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use super::binary::Binary;
 use super::machine::{Action, Event, Exit, Level, Machine, Notice, Program, Worker};
 use super::notify::Notify;
 use super::process::{self, WORKER_ARGUMENT};
+use super::replace::{CHECK_ARGUMENT, RESUME_ARGUMENT, Saved, SavedWorker, replace};
 use super::sys;
 use super::table::Table;
 use crate::handover::{BindError, Channel, FromWorker, Received, ToWorker};
@@ -36,6 +37,8 @@ struct Supervisor {
     events: VecDeque<Event>,
     began: Instant,
     next_ping: Option<Instant>,
+    /// To become another program as soon as nothing is under way.
+    replace: bool,
     ended: Option<u8>,
 }
 
@@ -47,46 +50,120 @@ struct Running {
     binary: Option<Binary>,
 }
 
+/// How a supervisor begins.
+#[derive(Debug, Clone, Copy)]
+pub enum Beginning {
+    New,
+    /// In the place of the program that this process was before.
+    Resumed(RawFd),
+    /// Only to say whether it could be resumed.
+    Check(RawFd),
+}
+
 /// Runs workers with `arguments` until it is told to end. The exit code is the worker's.
-pub fn run(arguments: Vec<OsString>) -> ExitCode {
+pub fn run(arguments: Vec<OsString>, beginning: Beginning) -> ExitCode {
     if let Err(error) = crate::telemetry::logs::init() {
         eprintln!("error: {error}");
         return ExitCode::FAILURE;
     }
-    // Before anything is opened: what was passed has the first numbers.
-    let inherited = match sockets::inherited() {
-        Ok(inherited) => inherited,
+    let made = match beginning {
+        Beginning::Check(fd) => saved(fd).map(|_| None),
+        Beginning::New => Supervisor::new(arguments).map(Some),
+        Beginning::Resumed(fd) => saved(fd).and_then(|saved| Supervisor::resumed(arguments, saved)).map(Some),
+    };
+    match made {
+        Ok(Some((supervisor, signals))) => supervisor.serve(&signals),
+        Ok(None) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("error: the sockets that were passed cannot be used: {why}");
-            return ExitCode::FAILURE;
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
         }
-    };
-    let (signals, good) = match (sys::hear_signals(), Binary::own()) {
-        (Ok(signals), Ok(good)) => (signals, good),
-        (Err(error), _) => {
-            eprintln!("error: cannot listen for signals: {error}");
-            return ExitCode::FAILURE;
+    }
+}
+
+fn saved(fd: RawFd) -> Result<Saved, String> {
+    let broken = |why: String| format!("the supervisor cannot go on from what was saved: {why}");
+    sys::keep_over_exec(fd, false).map_err(|error| broken(error.to_string()))?;
+    // SAFETY: it is open, as was just seen, and was given to this process by its number.
+    Saved::read(unsafe { OwnedFd::from_raw_fd(fd) }).map_err(broken)
+}
+
+fn hear_signals() -> Result<OwnedFd, String> {
+    sys::hear_signals().map_err(|error| format!("cannot listen for signals: {error}"))
+}
+
+impl Supervisor {
+    fn new(arguments: Vec<OsString>) -> Result<(Supervisor, OwnedFd), String> {
+        // Before anything is opened: what was passed has the first numbers.
+        let inherited =
+            sockets::inherited().map_err(|why| format!("the sockets that were passed cannot be used: {why}"))?;
+        let signals = hear_signals()?;
+        let good = Binary::own().map_err(|error| format!("cannot find the own program: {error}"))?;
+        let notify = Notify::from_environment();
+        let supervisor = Supervisor {
+            machine: Machine::default(),
+            table: Table::new(inherited),
+            next_ping: notify.watchdog.map(|_| Instant::now()),
+            notify,
+            workers: BTreeMap::new(),
+            good,
+            arguments,
+            state: None,
+            events: VecDeque::from([Event::Begin]),
+            began: Instant::now(),
+            replace: false,
+            ended: None,
+        };
+        Ok((supervisor, signals))
+    }
+
+    fn resumed(arguments: Vec<OsString>, saved: Saved) -> Result<(Supervisor, OwnedFd), String> {
+        // Those that came in between wait already.
+        let signals = hear_signals()?;
+        let lost = |error: io::Error| format!("the supervisor cannot go on: {error}");
+        let mut workers = BTreeMap::new();
+        for SavedWorker { who, pid, fd } in saved.workers {
+            let channel = fd.map(Channel::inherited).transpose().map_err(lost)?;
+            workers.insert(who, Running { pid, channel, binary: None });
         }
-        (_, Err(error)) => {
-            eprintln!("error: cannot find the own program: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let notify = Notify::from_environment();
-    let supervisor = Supervisor {
-        machine: Machine::default(),
-        table: Table::new(inherited),
-        next_ping: notify.watchdog.map(|_| Instant::now()),
-        notify,
-        workers: BTreeMap::new(),
-        good,
-        arguments,
-        state: None,
-        events: VecDeque::from([Event::Begin]),
-        began: Instant::now(),
-        ended: None,
-    };
-    supervisor.serve(&signals)
+        let notify = Notify::from_environment();
+        let mut supervisor = Supervisor {
+            machine: saved.machine,
+            table: Table::restored(saved.sockets).map_err(lost)?,
+            next_ping: notify.watchdog.map(|_| Instant::now()),
+            notify,
+            workers,
+            good: Binary::restored(saved.good).map_err(lost)?,
+            arguments,
+            state: None,
+            events: VecDeque::new(),
+            began: Instant::now().checked_sub(saved.elapsed).unwrap_or_else(Instant::now),
+            replace: false,
+            ended: None,
+        };
+        info!(version = env!("CARGO_PKG_VERSION"), "the supervisor is the new program too");
+        supervisor.reap();
+        Ok((supervisor, signals))
+    }
+
+    /// Becomes the program of the worker that serves.
+    fn become_new(&mut self) {
+        self.replace = false;
+        let workers = self.workers.iter().map(|(who, running)| SavedWorker {
+            who: *who,
+            pid: running.pid,
+            fd: running.channel.as_ref().map(|channel| channel.as_fd().as_raw_fd()),
+        });
+        let saved = Saved::new(
+            self.began.elapsed(),
+            self.machine.clone(),
+            self.table.saved(),
+            workers.collect(),
+            self.good.saved(),
+        );
+        let why = replace(&saved, &self.good, &self.arguments);
+        warn!(why, "the supervisor stays the program it was; the worker is the new one");
+    }
 }
 
 impl Supervisor {
@@ -95,6 +172,9 @@ impl Supervisor {
             self.think();
             if let Some(code) = self.ended {
                 return ExitCode::from(code);
+            }
+            if self.replace && self.machine.is_quiet() {
+                self.become_new();
             }
             let (workers, fds): (Vec<Worker>, Vec<RawFd>) = self
                 .workers
@@ -161,6 +241,7 @@ impl Supervisor {
                 }
             }
             Action::ForgetState => self.state = None,
+            Action::Replace => self.replace = true,
             Action::Notify(notice) => self.notify.tell(&notice),
             Action::Say { level: Level::Info, text } => info!("{text}"),
             Action::Say { level: Level::Warn, text } => warn!("{text}"),
@@ -322,7 +403,8 @@ impl Supervisor {
 /// The command line of the workers: that of this process without what only the supervisor is told.
 pub fn arguments() -> Vec<OsString> {
     let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if let Some(at) = arguments.iter().position(|argument| argument == WORKER_ARGUMENT) {
+    let hidden = [WORKER_ARGUMENT, RESUME_ARGUMENT, CHECK_ARGUMENT];
+    if let Some(at) = arguments.iter().position(|argument| hidden.iter().any(|hidden| argument == hidden)) {
         arguments.truncate(at);
     }
     arguments

@@ -3,14 +3,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use serde::{Deserialize, Serialize};
 
 use super::machine::Worker;
+use super::sys;
 use crate::sockets::{self, Key, SocketFile};
 
 #[derive(Debug)]
 pub struct Table {
     held: BTreeMap<Key, Held>,
+}
+
+/// One of them, for the program that this process becomes.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SavedSocket {
+    pub key: Key,
+    pub fd: RawFd,
+    pub inherited: bool,
+    pub used_by: BTreeSet<Worker>,
 }
 
 #[derive(Debug)]
@@ -31,6 +43,32 @@ impl Table {
             (key, Held { fd: given.fd, _file: None, inherited: true, used_by: BTreeSet::new() })
         });
         Table { held: held.collect() }
+    }
+
+    /// As [`Table::saved`] said it.
+    pub fn restored(saved: Vec<SavedSocket>) -> io::Result<Table> {
+        let mut held = BTreeMap::new();
+        for SavedSocket { key, fd, inherited, used_by } in saved {
+            sys::keep_over_exec(fd, false)?;
+            // SAFETY: it is open, as was just seen, and was saved by the program that this process was before.
+            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+            let file = match &key.address {
+                sockets::Address::Unix(path) if !inherited => SocketFile::of(path).ok(),
+                sockets::Address::Unix(_) | sockets::Address::Tcp(_) => None,
+            };
+            held.insert(key, Held { fd, _file: file, inherited, used_by });
+        }
+        Ok(Table { held })
+    }
+
+    pub fn saved(&self) -> Vec<SavedSocket> {
+        let save = |(key, held): (&Key, &Held)| SavedSocket {
+            key: key.clone(),
+            fd: held.fd.as_raw_fd(),
+            inherited: held.inherited,
+            used_by: held.used_by.clone(),
+        };
+        self.held.iter().map(save).collect()
     }
 
     /// The socket of an address, bound now if it is not open yet.
@@ -73,7 +111,6 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use std::net::{SocketAddr, TcpListener, TcpStream};
-    use std::os::fd::AsRawFd;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::load::Plan;
-use crate::harness::supervised::{binary, signal, state};
+use crate::harness::supervised::{binary, kill_9, signal, state};
 use crate::harness::*;
 
 async fn running(more: &str) -> (World, Origin) {
@@ -23,7 +23,7 @@ async fn kill_9_under_load_refuses_nobody() {
     for nth in 1..=3 {
         let worker = world.worker();
         let died = Instant::now();
-        signal(worker, libc::SIGKILL);
+        kill_9(worker).await;
         // Connects while nobody accepts, and is answered by whoever comes.
         let seen = world.get("/").await;
         assert_eq!(seen.status, 200, "kill {nth}: {:?}\n{}", seen.outcome, world.log());
@@ -55,7 +55,7 @@ async fn what_operators_changed_and_the_last_good_configuration_come_back() {
     world.edit_config(|text| text.replace("service: shop", "service: shpo"));
     until("it is refused", || async { world.status().await["config"]["last_reload_successful"] == false }).await;
     let worker = world.worker();
-    signal(worker, libc::SIGKILL);
+    kill_9(worker).await;
     world.successor_of(worker).await;
     assert_eq!(world.get("/").await.origin(), Some("v2"));
     assert_eq!(world.status().await["state"], "degraded");
@@ -66,7 +66,7 @@ async fn crash_after_crash_waits_longer_and_keeps_the_socket() {
     let (world, _v1) = running("").await;
     let mut before = world.worker();
     for nth in 0..4 {
-        signal(before, libc::SIGKILL);
+        kill_9(before).await;
         // Never refused, however long it takes.
         let seen = world.get("/").await;
         assert_eq!((seen.status, &seen.outcome), (200, &Outcome::Ok), "crash {nth}: {}", world.log());
@@ -147,7 +147,7 @@ async fn sighup_reloads_and_a_new_listener_is_bound_above() {
     assert_eq!(client.get("/").await.status, 200);
     // A socket that is given up is closed above as well, and can be had again.
     let before = world.generation().await;
-    world.edit_config(|text| text.replace(&format!("  more: {{ bind: \"{more}\" }}\n"), ""));
+    world.edit_config(|text| text.replace(&format!("  more: {{ bind: \"{more}\" }}\n"), "  # one less\n"));
     world.newer_than(before).await;
     until("the address is free", || async { std::net::TcpListener::bind(more).is_ok() }).await;
     // One that somebody else has is refused, and what runs goes on.
@@ -175,7 +175,7 @@ async fn the_admin_socket_of_a_dead_worker_answers_again() {
     };
     until("it is ready", || async { healthcheck().await == Some(0) }).await;
     let worker = world.worker();
-    signal(worker, libc::SIGKILL);
+    kill_9(worker).await;
     until("another one answers", || async { !world.workers().contains(&worker) && healthcheck().await == Some(0) })
         .await;
     assert_eq!(world.terminate().await.code(), Some(0));

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::supervised::{binary, children, signal};
+use crate::harness::supervised::{binary, children, kill_9, signal};
 use crate::harness::*;
 
 const QUICK: &str = "upgrade: { linger: 100ms, drain: 10s }\nshutdown: { pre_drain: 0s, linger: 0s, timeout: 3s }\n";
@@ -65,7 +65,7 @@ async fn passed_sockets_are_used_by_their_address_and_outlive_everything() {
             world.cli(&["upgrade"]).await.ok();
             world.until_gone(worker).await;
             let worker = world.worker();
-            signal(worker, libc::SIGKILL);
+            kill_9(worker).await;
             assert_eq!(world.get("/").await.status, 200);
             let unused = other.local_addr().unwrap().to_string();
             assert!(world.log().contains(&unused), "one that no listener names is told: {}", world.log());
@@ -223,7 +223,7 @@ async fn as_process_1_it_reaps_what_others_leave_behind() {
     })
     .await;
     let worker = *children(init).first().expect("the worker");
-    signal(worker, libc::SIGKILL);
+    kill_9(worker).await;
     assert_eq!(world.get("/").await.status, 200, "{}", world.log());
     signal(init, libc::SIGTERM);
     assert_eq!(world.exit(Duration::from_secs(10)).await.code(), Some(0), "{}", world.log());

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::harness::rollouts::*;
-use crate::harness::supervised::{binary, signal, state};
+use crate::harness::supervised::{binary, kill_9, signal, state};
 use crate::harness::*;
 
 /// Retired workers do not stay for long.
@@ -210,11 +210,45 @@ async fn a_crash_after_an_upgrade_starts_the_program_that_was_ready_even_if_its_
     let worker = world.status().await["pid"].as_u64().unwrap() as u32;
     std::fs::remove_file(&path).unwrap();
     program(&world, "switchback-new", "#!/bin/sh\nexit 1\n", 0o755);
-    signal(worker, libc::SIGKILL);
+    kill_9(worker).await;
     assert_eq!(world.get("/").await.status, 200);
     let next = world.successor_of(worker).await;
     let runs = std::fs::read_link(format!("/proc/{next}/exe")).unwrap();
     assert!(runs.to_str().unwrap().contains("switchback-new (deleted)"), "{runs:?}");
+}
+
+#[tokio::test]
+async fn the_supervisor_becomes_the_new_program_too_unless_that_cannot_go_on() {
+    let (mut world, _v1) = running("").await;
+    let real = env!("CARGO_BIN_EXE_switchback");
+    let runs = |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+    let path = world.path("switchback-new");
+    std::fs::copy(real, &path).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let supervisor = world.pid();
+    let posts = Posts::start(&world, 8);
+    world.cli(&["upgrade", "--binary", path.to_str().unwrap()]).await.ok();
+    until("the supervisor runs it", || async { runs(supervisor) == path }).await;
+    // A worker that is good, from a program that is no good as a supervisor.
+    let text = format!("#!/bin/sh\ncase \"$*\" in *resume*) exit 1;; esac\nexec {real} \"$@\"\n");
+    let half = program(&world, "half", &text, 0o755);
+    world.cli(&["upgrade", "--binary", half.to_str().unwrap()]).await.ok();
+    until("it stays what it was", || async { world.log().contains("stays the program it was") }).await;
+    assert_eq!(runs(supervisor), path);
+    assert_none(&posts.stop().await, &world);
+    // It still does all it has to.
+    within(Duration::from_secs(20), "retired workers end", || async { world.workers().len() == 1 }).await;
+    let worker = world.worker();
+    kill_9(worker).await;
+    assert_eq!(world.get("/").await.status, 200);
+    let worker = world.successor_of(worker).await;
+    assert_eq!(world.metric("switchback_worker_restarts_total", &[]).await, 1.0);
+    world.cli(&["upgrade", "--binary", path.to_str().unwrap()]).await.ok();
+    world.until_gone(worker).await;
+    assert_eq!(world.metric("switchback_upgrades_total", &[("result", "ok")]).await, 3.0);
+    let name = std::fs::read_to_string(format!("/proc/{supervisor}/comm")).unwrap();
+    assert_eq!(name.trim(), "switchback", "as `pgrep` looks for it");
+    assert_eq!(world.terminate().await.code(), Some(0), "{}", world.log());
 }
 
 #[tokio::test]
@@ -297,6 +331,10 @@ async fn a_rollout_goes_on_where_it_was_with_one_owner() {
     // Evidence from before is not forgotten, and the new process is the one that decides.
     let seen = |rollout: &serde_json::Value| rollout["meters"]["canary_requests"].as_u64().unwrap_or(0);
     assert!(seen(&after) >= seen(&before), "{before} {after}");
+    for stage in 2..4 {
+        world.cli(&["rollout", "promote", "shop"]).await.ok();
+        until_stage(&world, stage).await;
+    }
     world.cli(&["rollout", "promote", "shop"]).await.ok();
     until_phase(&world, "promoted").await;
     assert_none(&posts.stop().await, &world);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::wait::until;
 use super::world::World;
@@ -23,11 +24,17 @@ impl World {
         children(self.pid())
     }
 
-    /// Its only worker.
+    /// Its only worker, once the short-lived processes of an upgrade are gone.
     pub fn worker(&self) -> u32 {
-        let workers = self.workers();
-        assert_eq!(workers.len(), 1, "workers: {workers:?}\n{}", self.log());
-        workers.into_iter().next().expect("just counted")
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let workers = self.workers();
+            if let (1, Some(worker)) = (workers.len(), workers.first()) {
+                return *worker;
+            }
+            assert!(Instant::now() < end, "workers: {workers:?}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Until `pid` is gone.
@@ -70,6 +77,12 @@ pub fn signal(pid: u32, signal: i32) {
     // SAFETY: a plain system call.
     let sent = unsafe { libc::kill(pid as i32, signal) };
     assert_eq!(sent, 0, "process {pid} cannot be signalled: {}", std::io::Error::last_os_error());
+}
+
+/// SIGKILL, and waits for the end: until then it may still accept.
+pub async fn kill_9(pid: u32) {
+    signal(pid, libc::SIGKILL);
+    until("it is dead", || async { state(pid).is_none() }).await;
 }
 
 /// The binary under test, ready for more arguments.
