@@ -248,6 +248,11 @@ impl Machine {
         self.current.is_some_and(|current| self.is(current, Stage::Serving))
     }
 
+    /// Before its first word, a signal would end it on the spot.
+    pub fn can_hear(&self, who: Worker) -> bool {
+        self.workers.get(&who).is_some_and(|known| known.pid != 0)
+    }
+
     /// Nothing is under way that another supervisor would not know of.
     pub fn is_quiet(&self) -> bool {
         self.is_serving() && self.upgrade.is_none() && !self.stopping
@@ -428,7 +433,7 @@ impl Machine {
             self.failed(why, now, out);
         }
         if self.stopping {
-            self.finished(who, how, &why, out);
+            self.finished(who, &known, how, &why, out);
             return;
         }
         if known.stage == Stage::Retired {
@@ -568,8 +573,10 @@ impl Machine {
     }
 
     /// One of those that are waited for at the end.
-    fn finished(&mut self, who: Worker, how: Option<Exit>, why: &str, out: &mut Vec<Action>) {
+    fn finished(&mut self, who: Worker, known: &Known, how: Option<Exit>, why: &str, out: &mut Vec<Action>) {
         match how {
+            // It had not even begun.
+            Some(Exit::Signal(_)) if known.pid == 0 => {}
             Some(Exit::Code(code)) => self.code = self.code.max(u8::try_from(code).unwrap_or(1)),
             Some(Exit::Signal(_)) | None if self.current == Some(who) => {
                 out.push(say(Level::Error, format!("the worker ended before its time: {why}")));

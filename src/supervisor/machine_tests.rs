@@ -262,7 +262,7 @@ fn upgrades_come_one_at_a_time_and_only_to_what_serves() {
     let mut told = Told::serving();
     told.ends(1, Exit::Signal(9));
     told.upgrade();
-    assert_eq!(told.did(), [""; 0], "there is nobody to tell");
+    assert_eq!(told.did(), ["refused→2"], "whoever serves next hears of it");
     assert_eq!(told.machine.tally.upgrades[&UpgradeResult::Refused], 1);
 }
 
@@ -305,6 +305,22 @@ fn a_stop_waits_for_all_and_ends_with_the_worst_code() {
     assert_eq!(told.did(), ["signal 2 2"], "a second one hurries");
     told.ends(2, Exit::Code(0));
     assert_eq!(told.did(), ["end 3"]);
+}
+
+#[test]
+fn a_stop_before_the_worker_can_hear_it_is_a_clean_end() {
+    let mut told = Told { machine: Machine::default(), now: Duration::ZERO, did: Vec::new() };
+    told.on(Event::Begin);
+    assert!(!told.machine.can_hear(1));
+    told.on(Event::Stop { signal: 15 });
+    told.ends(1, Exit::Signal(15));
+    assert_eq!(told.did(), ["end 0"]);
+
+    let mut told = Told::serving();
+    assert!(told.machine.can_hear(1));
+    told.on(Event::Stop { signal: 15 });
+    told.ends(1, Exit::Signal(11));
+    assert_eq!(told.did(), ["end 1"], "this one had work to finish");
 }
 
 #[test]

@@ -355,13 +355,18 @@ impl Supervisor {
             libc::SIGCHLD => self.reap(),
             libc::SIGUSR2 => self.events.push_back(Event::Upgrade { from: None }),
             libc::SIGHUP => {
-                if let Some(running) = self.machine.current().and_then(|current| self.workers.get(&current)) {
+                let current = self.machine.current().filter(|current| self.machine.can_hear(*current));
+                if let Some(running) = current.and_then(|current| self.workers.get(&current)) {
                     self.notify.tell(&Notice::Reloading);
                     sys::kill(running.pid, signal);
                 }
             }
             // Those that still finish write their lines too.
-            libc::SIGUSR1 => self.workers.values().for_each(|running| sys::kill(running.pid, signal)),
+            libc::SIGUSR1 => {
+                let hears = |who: &Worker| self.machine.can_hear(*who);
+                let pids = self.workers.iter().filter(|(who, _)| hears(who)).map(|(_, running)| running.pid);
+                pids.for_each(|pid| sys::kill(pid, signal));
+            }
             libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => self.events.push_back(Event::Stop { signal }),
             _ => {}
         }

@@ -98,6 +98,20 @@ async fn a_stop_is_passed_on_and_the_exit_code_comes_back() {
 }
 
 #[tokio::test]
+async fn a_signal_at_any_moment_of_the_start_ends_it_properly() {
+    let mut world = World::new();
+    let v1 = world.origin("v1").await;
+    world.write_config(&(world.preamble() + QUICK + &one_service(&[&v1], "active: v1")));
+    for millis in [0, 5, 20, 40, 80] {
+        world.spawn_supervised();
+        until("the supervisor hears signals", || async { !world.log().is_empty() }).await;
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        world.signal(libc::SIGHUP);
+        assert_eq!(world.terminate().await.code(), Some(0), "{millis} ms: {}", world.log());
+    }
+}
+
+#[tokio::test]
 async fn a_worker_that_is_told_to_end_ends_it_all() {
     let (mut world, _v1) = running(QUICK).await;
     signal(world.worker(), libc::SIGTERM);

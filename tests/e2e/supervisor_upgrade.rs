@@ -417,6 +417,58 @@ async fn one_at_a_time_and_going_back_does_not_wait_for_it() {
     assert_eq!(world.get("/").await.origin(), Some("v1"));
 }
 
+/// Stops the new process in the moment in which it has the state. `None`: it was quicker.
+async fn stuck_with_the_state(world: &World) -> Option<(u32, tokio::task::JoinHandle<world::Ran>)> {
+    let before = world.worker();
+    let frozen = world.log().matches("frozen:").count();
+    let mut command = binary();
+    command.args(["upgrade", "--admin", &world.admin().to_string()]);
+    command.args(["--token-file", world.state_dir().join("admin.token").to_str().unwrap()]);
+    let upgrade = tokio::spawn(world::run(command));
+    let end = Instant::now() + Duration::from_secs(10);
+    while world.log().matches("frozen:").count() == frozen && Instant::now() < end {
+        tokio::time::sleep(Duration::from_micros(200)).await;
+    }
+    let new = world.workers().into_iter().find(|pid| *pid != before)?;
+    signal(new, libc::SIGSTOP);
+    if world.log().matches("another process serves now").count() > 0 {
+        signal(new, libc::SIGCONT);
+        let _ = upgrade.await;
+        return None;
+    }
+    Some((new, upgrade))
+}
+
+#[tokio::test]
+async fn a_new_process_that_hangs_with_the_state_gives_it_back() {
+    let mut world = World::new();
+    let (v1, v2) = (world.origin("v1").await, world.origin("v2").await);
+    world.start_supervised(&(QUICK.to_string() + &one_service(&[&v1, &v2], "active: v1"))).await;
+    world.switch("shop", "v2").await;
+    let Some((stuck, upgrade)) = stuck_with_the_state(&world).await else {
+        eprintln!("skipped: the new process was ready before it could be stopped");
+        return;
+    };
+    // Serving goes on, and so does looking.
+    assert_eq!(world.get("/").await.origin(), Some("v2"));
+    assert_eq!(world.admin_get("/readyz").await.status, 200);
+    // Going back does not wait until the new process is given up.
+    let began = Instant::now();
+    world.rollback("shop").await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(world.get("/").await.origin(), Some("v1"));
+    let ran = upgrade.await.expect("the command ends");
+    assert!(ran.code == Some(1) && ran.err.contains("does not wait for an upgrade"), "{ran:?}");
+    assert_eq!(state(stuck), None, "it is killed, however it hangs");
+    // What was decided since is in the journal.
+    let worker = world.worker();
+    kill_9(worker).await;
+    world.successor_of(worker).await;
+    assert_eq!(world.get("/").await.origin(), Some("v1"));
+    world.cli(&["upgrade"]).await.ok();
+    assert_eq!(world.get("/").await.origin(), Some("v1"));
+}
+
 #[tokio::test]
 async fn without_a_supervisor_there_is_nobody_to_ask() {
     let mut world = World::new();
