@@ -1,16 +1,23 @@
 //! Listening sockets by name: bound before a generation is published, accepted on by every data thread,
 //! removed without losing a connection that the kernel has already taken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Notify, watch};
 
+use super::tls;
+use super::tls::gate::Gate;
+use super::tls::handshake::Handshakes;
+use super::tls::tickets::TicketKeys;
+use crate::config::certificate::Fingerprint;
+use crate::config::load;
+use crate::config::model::tls::Tls;
 use crate::config::model::{Listener, Name};
 use crate::control::api::ListenerStatus;
 use crate::control::ports::{Listeners, Prepared};
@@ -22,6 +29,12 @@ pub struct ListenerState {
     pub name: Name,
     /// Limits and timeouts; changed by a reload for connections that are open already.
     pub config: ArcSwap<Listener>,
+    /// What new connections are encrypted with; `None`: plain HTTP.
+    pub tls: ArcSwapOption<tls::Server>,
+    pub gate: Arc<Gate>,
+    pub handshakes: Handshakes,
+    /// Files that cannot be used as they are on disk, by what they are for.
+    pub troubles: ArcSwap<BTreeMap<String, String>>,
     /// Connections, and places that accept loops keep ready for the next one.
     open: AtomicUsize,
     accepted: AtomicUsize,
@@ -50,6 +63,10 @@ impl ListenerState {
         ListenerState {
             name,
             config: ArcSwap::from_pointee(listener),
+            tls: ArcSwapOption::const_empty(),
+            gate: Arc::default(),
+            handshakes: Handshakes::default(),
+            troubles: ArcSwap::default(),
             open: AtomicUsize::new(0),
             accepted: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
@@ -80,6 +97,12 @@ impl ListenerState {
     /// Resolves when a connection was closed since this future was created.
     pub async fn closed_one(&self) {
         self.closed_one.notified().await;
+    }
+
+    /// Puts `next` in the place of `from`. `false`: there is another by now.
+    pub fn swap_tls(&self, from: &Arc<tls::Server>, next: Arc<tls::Server>) -> bool {
+        let before = self.tls.compare_and_swap(from, Some(next));
+        before.as_ref().is_some_and(|before| Arc::ptr_eq(before, from))
     }
 
     /// The listener is gone from the configuration: each answer is the last on its connection.
@@ -119,6 +142,7 @@ pub struct Manager {
     /// What is accepted on: `open`, or nothing before the process is ready.
     accepting: watch::Sender<Arc<OpenSet>>,
     closed: AtomicBool,
+    tickets: Arc<TicketKeys>,
     /// Listeners that are gone, while they have connections left. Their sockets are not kept.
     leaving: Mutex<Vec<Leaving>>,
 }
@@ -143,26 +167,28 @@ struct Ready {
     wanted: OpenSet,
     configs: BTreeMap<Name, Listener>,
     claims: Claims,
+    servers: BTreeMap<Name, Arc<tls::Server>>,
 }
 
 impl Manager {
-    /// Binds by itself and accepts at once.
-    pub fn new() -> Arc<Manager> {
-        let manager = Manager::closed(Arc::new(Direct::new()));
+    /// Binds by itself and accepts at once. Fails only if the system has no randomness.
+    pub fn new() -> io::Result<Arc<Manager>> {
+        let manager = Manager::closed(Arc::new(Direct::new()))?;
         manager.accept();
-        manager
+        Ok(manager)
     }
 
     /// Nothing is accepted before [`Manager::accept`].
-    pub fn closed(sockets: Arc<dyn Sockets>) -> Arc<Manager> {
-        Arc::new(Manager {
+    pub fn closed(sockets: Arc<dyn Sockets>) -> io::Result<Arc<Manager>> {
+        Ok(Arc::new(Manager {
             sockets,
             open: watch::Sender::new(Arc::default()),
             claims: Mutex::default(),
             accepting: watch::Sender::new(Arc::default()),
             closed: AtomicBool::new(true),
+            tickets: TicketKeys::new()?,
             leaving: Mutex::default(),
-        })
+        }))
     }
 
     /// Accepts on a private address only, for the process to try itself before anybody else does.
@@ -181,6 +207,10 @@ impl Manager {
     pub fn accept(&self) {
         self.closed.store(false, Ordering::SeqCst);
         self.accepting.send_replace(self.open.borrow().clone());
+    }
+
+    pub fn tickets(&self) -> &Arc<TicketKeys> {
+        &self.tickets
     }
 
     pub fn subscribe(&self) -> watch::Receiver<Arc<OpenSet>> {
@@ -207,6 +237,14 @@ impl Manager {
         }
     }
 
+    /// What is the same stays the same object.
+    fn server(&self, open: Option<&Open>, tls: &Arc<Tls>) -> Result<Arc<tls::Server>, String> {
+        match open.and_then(|open| open.state.tls.load_full()) {
+            Some(have) if have.tls == *tls => Ok(have),
+            Some(_) | None => tls::Server::build(tls.clone(), &self.tickets, load::now()).map(Arc::new),
+        }
+    }
+
     fn is_closing(&self, address: SocketAddr) -> bool {
         let leaving = self.leaving.lock().expect("no holder panics");
         leaving.iter().any(|left| left.bind == address && left.since.elapsed() < CLOSING)
@@ -224,10 +262,17 @@ impl Listeners for Manager {
         let held = self.claims.lock().expect("no holder panics").clone();
         let mut claims = Claims::new();
         let mut next = OpenSet::new();
+        let mut servers = BTreeMap::new();
         for (name, listener) in wanted {
             let key = Key::tcp(listener.bind, name);
             if let Some(claim) = held.get(&key) {
                 claims.insert(key.clone(), claim.clone());
+            }
+            if let Some(tls) = &listener.tls {
+                servers.insert(
+                    name.clone(),
+                    self.server(open.get(name), tls).map_err(|why| format!("listener `{name}`: {why}"))?,
+                );
             }
             let same_name = open.get(name).filter(|have| have.bind == listener.bind);
             let entry = match same_name {
@@ -252,7 +297,7 @@ impl Listeners for Manager {
             };
             next.insert(name.clone(), entry);
         }
-        Ok(Box::new(Ready { wanted: next, configs: wanted.clone(), claims }))
+        Ok(Box::new(Ready { wanted: next, configs: wanted.clone(), claims, servers }))
     }
 
     fn commit(&self, prepared: Prepared) {
@@ -260,6 +305,7 @@ impl Listeners for Manager {
             unreachable!("control hands back what prepare gave it");
         };
         for (name, open) in &ready.wanted {
+            open.state.tls.store(ready.servers.get(name).cloned());
             if **open.state.config.load() != ready.configs[name] {
                 open.state.config.store(Arc::new(ready.configs[name].clone()));
                 // A raised limit lets the next one in at once.
@@ -291,6 +337,7 @@ impl Listeners for Manager {
             address: address.to_string(),
             connections: state.accepted() as u64,
             draining,
+            tls: state.tls.load().as_ref().map(|server| tls::status::status(server, state)),
         };
         let open = self.open.borrow().clone();
         let mut lines: Vec<ListenerStatus> = open.values().map(|open| line(&open.state, open.address, false)).collect();
@@ -298,6 +345,12 @@ impl Listeners for Manager {
         let left = leaving.iter().map(|left| line(&left.state, left.address, true));
         lines.extend(left.filter(|line| line.connections > 0));
         lines
+    }
+
+    fn certificates(&self) -> HashSet<Fingerprint> {
+        let open = self.open.borrow();
+        let servers = open.values().filter_map(|open| open.state.tls.load_full());
+        servers.flat_map(|server| server.fingerprints()).collect()
     }
 
     fn difference(&self, wanted: &BTreeMap<Name, Listener>) -> (Vec<String>, Vec<String>) {
@@ -343,8 +396,15 @@ mod tests {
         let second = Duration::from_secs(1);
         Listener {
             bind: bind.parse().expect("a literal address"),
-            timeouts: ListenerTimeouts { header: second, idle: second, body: second, write: second },
-            limits: ListenerLimits { connections, header_bytes: 1024, header_fields: 10, target_bytes: 100 },
+            tls: None,
+            timeouts: ListenerTimeouts { handshake: second, header: second, idle: second, body: second, write: second },
+            limits: ListenerLimits {
+                connections,
+                handshakes: 10,
+                header_bytes: 1024,
+                header_fields: 10,
+                target_bytes: 100,
+            },
             http2: crate::config::model::Http2::default(),
         }
     }
@@ -355,7 +415,7 @@ mod tests {
 
     #[test]
     fn a_port_that_is_taken_changes_nothing_and_says_so() {
-        let manager = Manager::new();
+        let manager = Manager::new().expect("randomness");
         manager.commit(manager.prepare(&wanted(&[("web", "127.0.0.1:0")])).expect("a free port"));
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("bound").to_string();
@@ -367,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_renamed_listener_keeps_its_socket() {
-        let manager = Manager::new();
+        let manager = Manager::new().expect("randomness");
         let address = {
             let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
             probe.local_addr().expect("bound").to_string()
@@ -380,7 +440,7 @@ mod tests {
 
     #[test]
     fn limits_change_without_a_new_socket() {
-        let manager = Manager::new();
+        let manager = Manager::new().expect("randomness");
         let mut first = wanted(&[("web", "127.0.0.1:0")]);
         manager.commit(manager.prepare(&first).expect("a free port"));
         let state = manager.open.borrow()["web"].state.clone();

@@ -16,6 +16,7 @@ use crate::endpoints::Checks;
 use crate::engine::mirror::Mirror;
 use crate::engine::{Services, threads};
 use crate::handover::FromWorker;
+use crate::net::tls::keeper::Keeper;
 use crate::net::{Manager, Stage, StageFlag};
 use crate::outcome::CodesRegistry;
 use crate::routing::Thread;
@@ -54,6 +55,8 @@ pub enum InstanceError {
     Runtime(std::io::Error),
     #[error("error: a data thread cannot be started: {0}")]
     Thread(std::io::Error),
+    #[error("error: the system gives no randomness: {0}")]
+    Random(std::io::Error),
     #[error("{0}")]
     Control(#[from] StartError),
     #[error("error: the process does not answer its own request: {0}")]
@@ -85,7 +88,7 @@ impl Instance {
         let events = Events::default();
         let connections = Connections::new(threads);
         let codes = Arc::new(CodesRegistry::new(threads));
-        let listeners = Manager::closed(sockets.clone());
+        let listeners = Manager::closed(sockets.clone()).map_err(InstanceError::Random)?;
         let checks = Checks::start(runtime.clone(), events.clone());
         let drains = Drainer::start(runtime.clone(), connections.clone(), events.clone());
         let access_log = AccessLog::default();
@@ -104,7 +107,7 @@ impl Instance {
             source,
             threads,
             ports,
-            events,
+            events: events.clone(),
             codes: codes.clone(),
             phase: phase_seen,
             connections: connections.clone(),
@@ -118,6 +121,15 @@ impl Instance {
         drains.boot(&live.load());
         control.spawn((*telemetry).clone().upkeep());
         let state_dir = live.load().generation.table.config.state_dir.clone();
+        if let Some(dir) = &state_dir
+            && let Err(why) = listeners.tickets().keep_in(dir)
+        {
+            tracing::warn!(
+                why,
+                "ticket keys cannot be kept: TLS clients of this process will not resume with the next"
+            );
+        }
+        control.spawn(Keeper::new(listeners.clone(), events).run());
         let token = token::load_or_create(state_dir.as_deref()).map_err(InstanceError::Token)?;
         admin.attach(handle.clone(), token, above.clone().map(Above::upgrades));
         telemetry.attach(Sources {
