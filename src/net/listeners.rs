@@ -213,8 +213,14 @@ impl Manager {
         &self.tickets
     }
 
+    /// What is accepted on, for data threads.
     pub fn subscribe(&self) -> watch::Receiver<Arc<OpenSet>> {
         self.accepting.subscribe()
+    }
+
+    /// What the configuration has open, accepted on already or not.
+    pub fn opened(&self) -> watch::Receiver<Arc<OpenSet>> {
+        self.open.subscribe()
     }
 
     /// Stops accepting everywhere; the sockets are closed once their queues are empty, unless another process has

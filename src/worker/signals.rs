@@ -2,6 +2,7 @@
 //! reopens the access log. And what a supervisor says.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -12,6 +13,7 @@ use super::above::{Above, Order, Orders};
 use super::instance::Instance;
 use super::shutdown::{Hurry, Way};
 use super::successor;
+use crate::control::Handle;
 use crate::control::api::{Author, Change, Request};
 use crate::handover::{FromWorker, ToWorker};
 use crate::telemetry::{Counts, Event};
@@ -143,21 +145,24 @@ async fn until_end(instance: &Instance, signals: &mut Signals, orders: &mut Opti
             Ok(()) = published.changed() => if let Some(above) = &instance.above {
                 instance.tell_ready_timeout(above);
             },
-            _ = signals.hangup.recv() => {
-                let request = Request { change: Change::Reload, author: Author("signal:SIGHUP".into()), if_match: None };
-                match instance.handle.request(request).await {
-                    Ok(receipt) => info!(generation = receipt.generation, changed = receipt.changed, "reloaded on SIGHUP"),
-                    Err(refused) => warn!(?refused, "reload on SIGHUP refused; the running generation keeps serving"),
-                }
-                if let Some(above) = &instance.above {
-                    above.say(&FromWorker::Reloaded);
-                }
-            }
+            // On its own: frozen, control answers when the orders that follow here have been obeyed.
+            _ = signals.hangup.recv() => drop(tokio::spawn(reload(instance.handle.clone(), instance.above.clone()))),
             _ = signals.upgrade.recv() => {
                 warn!("SIGUSR2 asks a supervisor for an upgrade, and this process is none: nothing is done");
             }
             _ = signals.reopen.recv() => instance.access_log.reopen(),
         }
+    }
+}
+
+async fn reload(handle: Handle, above: Option<Arc<Above>>) {
+    let request = Request { change: Change::Reload, author: Author("signal:SIGHUP".into()), if_match: None };
+    match handle.request(request).await {
+        Ok(receipt) => info!(generation = receipt.generation, changed = receipt.changed, "reloaded on SIGHUP"),
+        Err(refused) => warn!(?refused, "reload on SIGHUP refused; the running generation keeps serving"),
+    }
+    if let Some(above) = above {
+        above.say(&FromWorker::Reloaded);
     }
 }
 
