@@ -25,6 +25,7 @@ pub mod mirror;
 mod recall;
 mod request_id;
 pub mod respond;
+mod retry;
 pub mod services;
 pub mod threads;
 
