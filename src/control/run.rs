@@ -20,6 +20,7 @@ use super::decide::{self, Decision, Facts, unknown};
 use super::event::{Ask, Event, FileSeen, Reply, Trigger};
 use super::frozen::{self, After};
 use super::overlay::{self, Weights};
+use super::publish;
 use crate::config::model::Action;
 use crate::routing::compile::split_from;
 use crate::routing::table::CompiledService;
@@ -66,9 +67,10 @@ pub(crate) async fn run(mut controller: Controller, mut events: mpsc::Receiver<E
         match event {
             Some(Event::Asked { ask, author, if_match, trigger, reply }) => {
                 let by = By { author: author.0, cause: cause(&ask), trigger };
+                controller.stood = None;
                 let outcome = controller.asked(ask, if_match, by);
                 controller.refresh();
-                answer(&controller, outcome, reply, &mut proofs);
+                answer(&mut controller, outcome, reply, &mut proofs);
             }
             Some(Event::File { seen, trigger }) => {
                 controller.file_event(seen, trigger);
@@ -166,7 +168,7 @@ async fn stop(controller: Controller, mut proofs: JoinSet<()>) {
     }
 }
 
-fn answer(controller: &Controller, outcome: Result<Outcome, Refused>, reply: Reply, proofs: &mut JoinSet<()>) {
+fn answer(controller: &mut Controller, outcome: Result<Outcome, Refused>, reply: Reply, proofs: &mut JoinSet<()>) {
     match outcome {
         Ok(Outcome::Flipped(published)) => {
             let shared = controller.shared.clone();
@@ -176,7 +178,12 @@ fn answer(controller: &Controller, outcome: Result<Outcome, Refused>, reply: Rep
                 deliver(reply, Ok(receipt));
             });
         }
-        Ok(Outcome::Unchanged(receipt)) => deliver(reply, Ok(*receipt)),
+        Ok(Outcome::Unchanged(receipt)) => match controller.stood.take() {
+            Some(stood) => {
+                proofs.spawn(async move { deliver(reply, Ok(publish::kept(*receipt, stood).await)) });
+            }
+            None => deliver(reply, Ok(*receipt)),
+        },
         Err(refused) => deliver(reply, Err(refused)),
     }
 }
@@ -397,6 +404,7 @@ impl Controller {
         }
         let mut outcome = self.unchanged(by, if was == hold { "as it was" } else { "done" });
         if was != hold {
+            self.stand();
             let (kind, what) = if hold { ("hold", "new requests wait") } else { ("release", "requests go on") };
             tracing::info!(service, author = by.author, kind, "{what}");
             self.shared.events.emit(crate::telemetry::Event {

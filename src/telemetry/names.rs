@@ -22,6 +22,12 @@ pub const CONFIG_DEGRADED: &str = "switchback_config_degraded";
 pub const WORKER_RESTARTS_TOTAL: &str = "switchback_worker_restarts_total";
 /// Counter. `result`: `ok`, `refused`, `failed`. Under a supervisor.
 pub const UPGRADES_TOTAL: &str = "switchback_upgrades_total";
+/// Gauge: 0 while the journal cannot be written, so that a restart would not remember the newest changes.
+pub const JOURNAL_WRITABLE: &str = "switchback_journal_writable";
+/// Gauge: 1 if the journal was damaged at the start and is its second copy.
+pub const JOURNAL_RESTORED: &str = "switchback_journal_restored";
+/// Counter: records that could not be written for so long that they were dropped.
+pub const JOURNAL_LOST_TOTAL: &str = "switchback_journal_lost_total";
 /// Gauge: generations that something still holds.
 pub const GENERATIONS_LIVE: &str = "switchback_generations_live";
 /// Gauge: target share in parts of the sum. `service`, `version`.

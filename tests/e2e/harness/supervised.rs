@@ -87,5 +87,5 @@ pub async fn kill_9(pid: u32) {
 
 /// The binary under test, ready for more arguments.
 pub fn binary() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_switchback"))
+    Command::new(super::world::binary())
 }
