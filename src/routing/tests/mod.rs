@@ -69,6 +69,7 @@ pub(super) fn config(routes: Vec<Route>, services: Vec<(&str, Service)>) -> Conf
         expose: Expose::default(),
         access_log: AccessLog { to: AccessLogTarget::Off, buffer: 8192 },
         request_id: None,
+        upgrade: Default::default(),
         shutdown: Shutdown {
             pre_drain: Duration::from_secs(2),
             linger: Duration::from_secs(1),
