@@ -15,7 +15,7 @@ use http::{HeaderName, HeaderValue, Method};
 mod http2;
 pub mod rollout;
 
-pub use http2::Http2;
+pub use http2::{Http2, Protocol};
 // All but `Strategy`, which tests know as a trait of proptest.
 pub use rollout::{
     Channel, CrashesRule, CustomEvent, CustomRule, ErrorsRule, Freeze, Gate, Guardrails, HookPoint, LatencyBelow,
@@ -316,8 +316,12 @@ pub struct Limits {
     pub in_flight: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Upstream {
+    /// What endpoints are spoken to. Default HTTP/1.1.
+    pub protocol: Protocol,
+    /// How often a quiet HTTP/2 connection is asked whether it is still there. `None`: never.
+    pub ping: Option<Duration>,
     /// Idle pooled connections are closed after this. Default 4 s: common servers close at 5 s.
     pub keepalive_idle: Duration,
 }

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::life::Life;
 use super::warm::Warmth;
 use crate::config::model::{EndpointAddress, Name};
-use crate::outcome::{Errors, Meter};
+use crate::outcome::{Errors, GrpcCodes, Meter};
 use crate::routing::table::CompiledService;
 use crate::routing::{ServiceIdx, Table, Thread, VersionIdx};
 use crate::sessions::InFlight;
@@ -67,6 +67,7 @@ pub struct VersionCore {
     pub name: Name,
     pub in_flight: InFlight,
     pub meter: Meter,
+    pub grpc: GrpcCodes,
     /// Whose turn it is among the endpoints, per data thread: nothing is shared between threads.
     turns: Box<[CachePadded<AtomicU32>]>,
     /// The `drain.sessions` deadline has passed: pinned clients are no longer sent here. Unset when the
@@ -228,6 +229,7 @@ impl VersionCore {
             name,
             in_flight: InFlight::new(threads),
             meter: Meter::new(threads),
+            grpc: GrpcCodes::new(threads),
             // Different beginnings, so that the first requests of all threads do not meet.
             turns: (0..threads).map(|thread| CachePadded::new(AtomicU32::new(thread as u32))).collect(),
             pins_ended: AtomicBool::new(false),

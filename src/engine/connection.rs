@@ -75,6 +75,7 @@ pub async fn serve(engine: &Rc<Engine>, link: &Arc<Link>) {
                     client: client.clone(),
                     upgrade: head.upgrade,
                     recall: recall.clone(),
+                    grpc: None,
                 };
                 exchange(engine, incoming, &head).await
             }

@@ -45,6 +45,7 @@ impl Case {
             scheme: "http",
             path_and_query: None,
             upgrade: None,
+            trailers: false,
             host_rewrite: None,
             edits: &self.edits,
         }

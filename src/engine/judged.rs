@@ -14,15 +14,12 @@
 //! not failed as far as the engine knows: such a request is *recalled* first (see [`super::recall`]). A canary
 //! that was withdrawn had no chance to answer, so that attempt says nothing about it.
 
-use std::os::fd::RawFd;
-use std::sync::Arc;
-
 use http::HeaderMap;
-use pingora_core::protocols::SocketDigest;
 use pingora_proxy::Session;
 
 use super::context::Context;
-use super::recall::{Socket, Waiting, Why};
+use super::grpc;
+use super::recall::{Reach, Waiting, Why};
 use crate::analysis::Arm;
 use crate::control::Snapshot;
 use crate::evidence::{FailedRequest, Stamped};
@@ -85,6 +82,19 @@ impl Context {
         bad.has_failed()
     }
 
+    /// The trailers of the answer are here: how a gRPC call ended.
+    pub fn judge_trailers(&mut self, trailers: &HeaderMap) {
+        if self.grpc.is_none() {
+            return;
+        }
+        self.grpc_status = grpc::status(trailers).or(self.grpc_status);
+        let bad = rollout::bad(self.trial().map_or(&[], |(stamped, _)| &stamped.watches), self.status, trailers);
+        if bad.is_any() && self.judged == Judged::Not {
+            self.judged = if bad.has_failed() { Judged::Failed } else { Judged::Bad };
+            self.book(self.status, bad);
+        }
+    }
+
     fn book(&mut self, status: u16, bad: Bad) {
         if self.trial().is_none() {
             return;
@@ -144,20 +154,18 @@ impl Context {
     }
 
     /// An attempt that may be recalled begins, if this is one.
-    pub fn waits_for_canary(&mut self, session: &Session, fd: RawFd, connection: &Arc<SocketDigest>) {
+    pub fn waits_for_canary(&mut self, session: &Session, reach: Reach) {
         if self.upgrade.is_some() || !session.req_header().method.is_safe() {
             return;
         }
         let Some((stamped, Arm::Canary)) = self.trial() else { return };
         let Some(destination) = self.destination.as_ref().filter(|_| stamped.shield.is_some()) else { return };
-        let Some(attempt) = &self.attempt else { return };
         if stamped.trial.is_withdrawn() {
             // It was routed just before, and whoever recalls may have looked already.
             let client = &self.link.connection;
             client.recall(client.current());
         }
-        let socket = Socket::new(fd, connection, attempt.address);
-        self.recall.wait(Waiting { held: self.held.clone(), service: destination.service, socket });
+        self.recall.wait(Waiting { held: self.held.clone(), service: destination.service, reach });
         self.recallable = true;
     }
 

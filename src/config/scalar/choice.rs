@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::super::decode::{Scalar, Wrong};
 use super::super::hint;
+use super::super::model::Protocol;
 use super::super::model::rollout::{HookPoint, NoticeKind, Strategy, Then, Weekday};
 
 /// A value that is written as one word.
@@ -53,6 +54,11 @@ words!(Strategy, "a strategy" {
 words!(Then, "`rollback` or `pause`" {
     "rollback" => RollBack,
     "pause" => Pause,
+});
+
+words!(Protocol, "`h1` or `h2c`" {
+    "h1" => H1,
+    "h2c" => H2c,
 });
 
 words!(HookPoint, "a point of a rollout" {
