@@ -27,6 +27,7 @@ mod hold;
 mod http2_endpoints;
 mod http2_front;
 mod http2_hostile;
+mod http2_tls;
 mod i11_drain_exact;
 mod i12_bounded;
 mod i13_explained;

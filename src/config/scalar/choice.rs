@@ -92,6 +92,7 @@ words!(TlsVersion, "a version of TLS" {
 });
 
 words!(Alpn, "a protocol" {
+    "h2" => H2,
     "http/1.1" => Http11,
 });
 
