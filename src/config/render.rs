@@ -14,6 +14,7 @@ use super::model::{
 use super::scalar::{Word, write_percent, write_size, write_time};
 
 mod http2;
+mod resilience;
 mod rollout;
 mod tls;
 
@@ -217,7 +218,7 @@ fn service(service: &Service) -> Value {
         });
         out.insert("outlier".into(), outlier);
     }
-    out.insert("retry".into(), json!({ "attempts": service.retry.attempts }));
+    out.insert("retry".into(), resilience::retry(&service.retry));
     let it = &service.timeouts;
     let mut timeouts = Map::new();
     for (key, time) in

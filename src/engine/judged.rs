@@ -19,7 +19,7 @@ use pingora_proxy::Session;
 
 use super::context::Context;
 use super::grpc;
-use super::recall::{Reach, Waiting, Why};
+use super::recall::Why;
 use crate::analysis::Arm;
 use crate::control::Snapshot;
 use crate::evidence::{FailedRequest, Stamped};
@@ -153,26 +153,10 @@ impl Context {
         stable_takes_one(&self.held.snapshot, destination.service) && self.go_to_stable()
     }
 
-    /// An attempt that may be recalled begins, if this is one.
-    pub fn waits_for_canary(&mut self, session: &Session, reach: Reach) {
-        if self.upgrade.is_some() || !session.req_header().method.is_safe() {
-            return;
-        }
-        let Some((stamped, Arm::Canary)) = self.trial() else { return };
-        let Some(destination) = self.destination.as_ref().filter(|_| stamped.shield.is_some()) else { return };
-        if stamped.trial.is_withdrawn() {
-            // It was routed just before, and whoever recalls may have looked already.
-            let client = &self.link.connection;
-            client.recall(client.current());
-        }
-        self.recall.wait(Waiting { held: self.held.clone(), service: destination.service, reach });
-        self.recallable = true;
-    }
-
-    /// What a recalled attempt says about the canary.
+    /// What a recalled attempt says about its endpoint and the canary.
     pub fn judge_recall(&mut self, why: Why) {
         match why {
-            Why::Late => {
+            Why::Late | Why::Silent => {
                 self.attempt_failed();
                 self.judge_failure();
             }

@@ -10,6 +10,7 @@ mod http2;
 mod listeners;
 mod notices;
 mod paths;
+mod resilience;
 mod rollout;
 mod routes;
 mod secret;

@@ -4,9 +4,9 @@ use serde_json::{Value as Json, json};
 
 use super::super::decode::{Scalar, Wrong};
 use super::super::hint;
-use super::super::model::Protocol;
 use super::super::model::rollout::{HookPoint, NoticeKind, Strategy, Then, Weekday};
 use super::super::model::tls::{Alpn, ClientMode, TlsVersion};
+use super::super::model::{Protocol, RetryMethods};
 
 /// A value that is written as one word.
 pub trait Word: Copy {
@@ -60,6 +60,11 @@ words!(Then, "`rollback` or `pause`" {
 words!(Protocol, "`h1` or `h2c`" {
     "h1" => H1,
     "h2c" => H2c,
+});
+
+words!(RetryMethods, "`safe` or `idempotent`" {
+    "safe" => Safe,
+    "idempotent" => Idempotent,
 });
 
 words!(HookPoint, "a point of a rollout" {
