@@ -30,5 +30,5 @@ pub use env::expanded;
 pub(crate) use hint::{list, nearest};
 pub use model::Config;
 pub use problem::{Place, Problem, Problems, Severity};
-pub use scalar::rfc3339;
+pub use scalar::{GrpcCode, rfc3339};
 pub(crate) use scalar::{parse_time, write_time};

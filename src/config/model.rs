@@ -19,7 +19,7 @@ pub mod resilience;
 pub mod rollout;
 pub mod tls;
 
-pub use http2::Http2;
+pub use http2::{Http2, Protocol};
 pub use networks::Networks;
 pub use policy::{
     Access, ListenerPolicy, Maintenance, ProxyMode, ProxyProtocol, RateKey, RateLimit, RequestIds, RoutePolicy,
@@ -357,8 +357,12 @@ pub struct Limits {
     pub in_flight: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Upstream {
+    /// What endpoints are spoken to. Default HTTP/1.1.
+    pub protocol: Protocol,
+    /// How often a quiet HTTP/2 connection is asked whether it is still there. `None`: never.
+    pub ping: Option<Duration>,
     /// Idle pooled connections are closed after this. Default 4 s: common servers close at 5 s.
     pub keepalive_idle: Duration,
 }

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use super::decode::{Decode, Field, List, Map, OneOrMany, Scalar, Wrong};
 use super::found::Found;
 use super::keys::keys;
+use super::model::Protocol;
 use super::scalar::{
     AdminBind, AnyText, Bind, BodyLimit, Count, Endpoint, Flag, Header, HeaderText, LogTarget, MethodName, Name,
     Network, Percent, Size, Text, Time, Weight,
@@ -391,6 +392,12 @@ keys! {
 keys! {
     /// Connections to the endpoints.
     Upstream {
+        /// What the endpoints speak: `h1`, or `h2c`, which is HTTP/2 without TLS and what gRPC needs. WebSockets go
+        /// over HTTP/1.1 all the same.
+        protocol: Protocol = default("h1"),
+        /// Asks an HTTP/2 connection this often whether its endpoint is still there. Without it, never: gRPC servers
+        /// allow one ping in five minutes unless they are told otherwise.
+        ping: Time<1_000> = optional,
         /// Idle connections kept for the next request.
         keepalive: Keepalive = section,
     }
@@ -409,7 +416,7 @@ keys! {
     Drain {
         /// Plain requests may finish for this long.
         requests: Time<0> = default("30s"),
-        /// WebSockets and event streams may stay for this long.
+        /// WebSockets, event streams and gRPC streams may stay for this long.
         streams: Time<0> = default("10m"),
         /// Pinned clients may come back for this long. Without it, as long as `streams`.
         sessions: Time<0> = optional,

@@ -11,7 +11,7 @@ use super::model::{
     AccessLogTarget, Action, AdminBind, Config, EndpointAddress, Expect, HeaderEdits, HostMatch, Intent, Listener,
     PathMatch, Route, Service, Sticky, ValueMatch,
 };
-use super::scalar::{write_percent, write_size, write_time};
+use super::scalar::{Word, write_percent, write_size, write_time};
 
 mod http2;
 mod policy;
@@ -253,7 +253,11 @@ fn service(service: &Service) -> Value {
     let keepalive = json!({
         "idle": write_time(service.upstream.keepalive_idle),
     });
-    out.insert("upstream".into(), json!({ "keepalive": keepalive }));
+    let mut upstream = json!({ "protocol": service.upstream.protocol.word(), "keepalive": keepalive });
+    if let Some(ping) = service.upstream.ping {
+        upstream["ping"] = write_time(ping).into();
+    }
+    out.insert("upstream".into(), upstream);
     let drain = &service.drain;
     out.insert(
         "drain".into(),

@@ -175,13 +175,14 @@ fn what_stays(shared: &Shared, live: &Snapshot, service: &str, version: &str, li
         let text = format!("{requests} requests on {version} may finish for {}", seconds(drain.requests));
         lines.push(line("stream", service, text));
     }
-    let streams = running(Kind::Sse) + running(Kind::WebSocket);
+    let streams = running(Kind::Sse) + running(Kind::WebSocket) + running(Kind::Grpc);
     if streams > 0 {
         let oldest = oldest(shared, runtime).map_or(String::new(), |age| format!(", the oldest {} old", seconds(age)));
         let text = format!(
-            "{} WebSockets and {} event streams on {version} stay for up to {}{oldest}",
+            "{} WebSockets, {} event streams and {} gRPC streams on {version} stay for up to {}{oldest}",
             running(Kind::WebSocket),
             running(Kind::Sse),
+            running(Kind::Grpc),
             seconds(drain.streams)
         );
         lines.push(line("stream", service, text));

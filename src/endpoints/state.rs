@@ -20,7 +20,7 @@ use super::tally::Tally;
 use super::warm::Warmth;
 use crate::config::model::{EndpointAddress, Name};
 use crate::limits::{Limits, Refusals};
-use crate::outcome::{Errors, Meter};
+use crate::outcome::{Errors, GrpcCodes, Meter};
 use crate::routing::table::CompiledService;
 use crate::routing::{ServiceIdx, Table, Thread, VersionIdx};
 use crate::sessions::InFlight;
@@ -77,6 +77,7 @@ pub struct VersionCore {
     pub name: Name,
     pub in_flight: InFlight,
     pub meter: Meter,
+    pub grpc: GrpcCodes,
     /// Whose turn it is among the endpoints, per data thread: nothing is shared between threads.
     turns: Box<[CachePadded<AtomicU32>]>,
     /// The `drain.sessions` deadline has passed: pinned clients are no longer sent here. Unset when the
@@ -245,6 +246,7 @@ impl VersionCore {
             name,
             in_flight: InFlight::new(threads),
             meter: Meter::new(threads),
+            grpc: GrpcCodes::new(threads),
             // Different beginnings, so that the first requests of all threads do not meet.
             turns: (0..threads).map(|thread| CachePadded::new(AtomicU32::new(thread as u32))).collect(),
             pins_ended: AtomicBool::new(false),

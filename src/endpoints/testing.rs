@@ -76,7 +76,7 @@ pub(crate) fn compiled(name: &str, versions: &[(&str, &[u16])], checked: bool) -
             total: None,
         },
         limits: Limits { body: None, in_flight: None },
-        upstream: Upstream { keepalive_idle: secs(4) },
+        upstream: Upstream { keepalive_idle: secs(4), ..Upstream::default() },
         drain: Drain { requests: secs(30), streams: secs(600), sessions: secs(600), reconnect_spread: secs(30) },
         hold: Hold { max_wait: secs(5), max_requests: 1024 },
         policy: Default::default(),

@@ -9,6 +9,7 @@ use pingora_error::Result;
 use pingora_proxy::Session;
 
 use super::context::Context;
+use super::grpc;
 use super::respond;
 use crate::outcome::ErrorClass;
 
@@ -69,6 +70,16 @@ impl Answer {
 
     pub async fn send(self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         let answer = match self.what {
+            What::Error { status, why, .. } if ctx.grpc.is_some() => {
+                ctx.error.get_or_insert(ErrorClass::Local);
+                ctx.link.answered();
+                let mut head = grpc::refusal(status, &why)?;
+                // What it would have been over plain HTTP says more to whoever reads the log.
+                ctx.status = status;
+                ctx.grpc_status = Some(grpc::status_for(status));
+                ctx.decorate(&mut head)?;
+                return session.write_response_header(Box::new(head), true).await.and(session.finish_body().await);
+            }
             What::Error { status, why, retry_after } => {
                 ctx.error.get_or_insert(ErrorClass::Local);
                 respond::local(status, &why, retry_after)?

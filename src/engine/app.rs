@@ -20,10 +20,13 @@ use super::at_once::{self, Boxed};
 use super::context::{Attempt, Context, RequestLine};
 use super::direct::Directed;
 use super::failure::{classify, explain, is_stale};
+use super::gate;
+use super::grpc::{self, Call};
 use super::headers::{self, Hop, Persistence, Reply};
 use super::held;
 use super::judged::Sent;
-use super::recall::Recall;
+use super::protocol;
+use super::recall::{Reach, Recall};
 use super::request_id;
 use super::retry;
 use super::services::Services;
@@ -61,6 +64,8 @@ pub struct Incoming {
     pub client: Arc<headers::Client>,
     pub upgrade: Option<Upgrade>,
     pub recall: Arc<Recall>,
+    /// It is a gRPC call that is answered as one.
+    pub grpc: Option<Arc<Call>>,
 }
 
 /// Runs `poll` with `incoming` as the request that begins in it. Also says whether one began.
@@ -115,6 +120,7 @@ impl ProxyHttp for App {
         let mut peer = HttpPeer::new(picked.address, false, String::new());
         // Connections belong to this endpoint's life: one that was removed or replaced never gets them.
         peer.group_key = picked.endpoint.incarnation;
+        ctx.shared = protocol::speak(&mut peer, &service.upstream, ctx.upgrade);
         let stale_before = ctx.stale_retried;
         let options = &mut peer.options;
         // `headers::to_endpoint` does all of it.
@@ -128,7 +134,11 @@ impl ProxyHttp for App {
             options.idle_timeout = Some(Duration::ZERO);
             peer.group_key |= FRESH;
         }
+        let incarnation = picked.endpoint.incarnation;
         ctx.attempt_at(Attempt { endpoint: picked.endpoint, address: picked.address, reused: false });
+        if ctx.shared {
+            ctx.connecting = gate::pass(incarnation).await;
+        }
         Ok(Box::new(peer))
     }
 
@@ -148,6 +158,7 @@ impl ProxyHttp for App {
         'd: 'f,
         'e: 'f,
     {
+        ctx.connecting = None;
         if let Some(attempt) = &mut ctx.attempt {
             attempt.reused = reused;
         }
@@ -157,8 +168,9 @@ impl ProxyHttp for App {
                 attempt.endpoint.took_connection(true);
             }
         }
-        if let Some(connection) = digest.and_then(|digest| digest.socket_digest.as_ref()) {
-            ctx.waits(session, fd, connection);
+        let connection = digest.and_then(|digest| digest.socket_digest.as_ref());
+        if let Some(reach) = Reach::of(ctx, fd, connection) {
+            ctx.waits(session, reach);
         }
         at_once::done(Ok(()))
     }
@@ -197,6 +209,16 @@ impl ProxyHttp for App {
         at_once::done(self.reply(session, response, ctx))
     }
 
+    async fn response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut header::HeaderMap,
+        ctx: &mut Context,
+    ) -> Result<Option<bytes::Bytes>> {
+        ctx.judge_trailers(trailers);
+        Ok(None)
+    }
+
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
@@ -216,14 +238,18 @@ impl ProxyHttp for App {
         if let Some(why) = recalled {
             // The connection broke because we broke it.
             ctx.judge_recall(why);
-            error.set_retry(from_endpoint && ctx.follow(why));
+            error.set_retry((from_endpoint || ctx.shared) && ctx.follow(why));
             return error;
         }
         let untouched = session.response_written().is_none();
-        let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+        // What the endpoint has not begun with may be anything.
+        let refused = protocol::was_refused(&error);
+        let may_run_twice = refused || session.req_header().method.is_idempotent();
+        let replayable = may_run_twice && !session.as_ref().retry_buffer_truncated();
         // RFC 9110 section 9.2.2: once more, on a fresh connection, and only what may run twice.
         // The engine's own mark is not asked: it does not count a reset that is met while the head is written.
-        let retry = is_stale(&error, ctx, client_reused) && untouched && replayable && !ctx.stale_retried;
+        let is_stale_or_refused = refused || is_stale(&error, ctx, client_reused);
+        let retry = is_stale_or_refused && untouched && replayable && !ctx.stale_retried;
         error.set_retry(retry);
         if retry {
             ctx.stale_retried = true;
@@ -252,6 +278,16 @@ impl ProxyHttp for App {
         ctx: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
+        ctx.connecting = None;
+        if ctx.shared && !ctx.stale_retried && protocol::is_gone(&error) {
+            // There was a connection, but it ended before this request could join it.
+            ctx.stale_retried = true;
+            if let Some(meter) = ctx.version_meter() {
+                meter.retried_for(ctx.thread, RetryReason::ReusedStale);
+            }
+            error.set_retry(true);
+            return error;
+        }
         ctx.attempt_failed();
         ctx.judge_failure();
         if let Some(attempt) = &ctx.attempt {
@@ -389,6 +425,9 @@ impl App {
             }
         }
         if is_final {
+            if ctx.grpc.is_some() {
+                ctx.grpc_status = grpc::status(&response.headers);
+            }
             self.answered(status, ctx);
             if ctx.judge_head(status, &response.headers) && ctx.shield(session, Sent::Maybe) {
                 // Nothing of this answer is used, and its connection is not used again.
@@ -401,6 +440,8 @@ impl App {
                 let silence = ctx.compiled_service().map(|service| service.service.timeouts.upgrade_idle);
                 ctx.becomes(Kind::WebSocket);
                 ctx.link.becomes_tunnel(silence.unwrap_or_default());
+            } else if ctx.grpc.is_some() {
+                ctx.link.carries_messages();
             } else if headers::is_event_stream(&response.headers) {
                 ctx.becomes(Kind::Sse);
                 ctx.link.becomes_stream(response.headers.contains_key(header::CONTENT_ENCODING));
@@ -429,7 +470,7 @@ impl App {
     /// The endpoint has begun its final answer.
     fn answered(&self, status: u16, ctx: &mut Context) {
         ctx.first_byte = Some(ctx.started.elapsed());
-        if matches!(status, 502..=504) {
+        if matches!(status, 502..=504) || ctx.grpc_status == Some(grpc::UNAVAILABLE) {
             ctx.attempt_failed();
         }
     }
@@ -462,6 +503,7 @@ fn forward(session: &Session, request: &mut RequestHeader, ctx: &mut Context) ->
         certificate: ctx.link.secure.as_ref().and_then(|secured| secured.client.as_deref()),
         path_and_query: destination.path_and_query.as_deref(),
         upgrade: ctx.upgrade,
+        trailers: ctx.shared,
         host_rewrite: rewrite.host.as_ref(),
         name: name.as_ref(),
         edits: &rewrite.request_headers,

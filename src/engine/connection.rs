@@ -18,6 +18,7 @@ use super::http2;
 use super::recall::{Called, Cause, Recall};
 use super::respond;
 use super::services::Services;
+use crate::config::model::tls::Alpn;
 use crate::net::{Deadline, EngineIo, Fate, Link, Stage, Waits, clock};
 use crate::sessions::connections::Cut;
 use crate::wire::body::BodyTracker;
@@ -63,8 +64,12 @@ pub(super) enum End {
 /// Serves a connection to its end.
 pub async fn serve(engine: &Rc<Engine>, link: &Arc<Link>) {
     let client = Arc::new(headers::Client::new(link.client.ip(), link.local.port()));
+    if link.secure.as_ref().is_some_and(|secured| secured.alpn == Some(Alpn::H2)) {
+        return http2::serve(engine, link, &client).await;
+    }
     let recall = Arc::new(Recall::default());
-    let mut is_first = true;
+    // With TLS the handshake has said what is spoken.
+    let mut is_first = link.secure.is_none();
     loop {
         let next = next_head(engine, link, std::mem::take(&mut is_first)).await;
         let keep = match next {
@@ -75,6 +80,7 @@ pub async fn serve(engine: &Rc<Engine>, link: &Arc<Link>) {
                     client: client.clone(),
                     upgrade: head.upgrade,
                     recall: recall.clone(),
+                    grpc: None,
                 };
                 exchange(engine, incoming, &head).await
             }

@@ -9,6 +9,8 @@ use http::HeaderValue;
 
 use super::admit::Admitted;
 use super::app::Incoming;
+use super::gate::Connecting;
+use super::grpc::{self, Call};
 use super::headers;
 use super::held::Held;
 use super::judged::Judged;
@@ -67,6 +69,10 @@ pub struct Context {
     pub attempts: u32,
     /// Interim answers so far.
     pub interim: u8,
+    /// The connection to the endpoint carries other requests as well.
+    pub shared: bool,
+    /// It makes one that others wait for.
+    pub connecting: Option<Connecting>,
     /// The second chance after a stale pooled connection has been used.
     pub stale_retried: bool,
     pub judged: Judged,
@@ -79,6 +85,9 @@ pub struct Context {
     pub recallable: bool,
     /// The client knows no chunked coding: an answer without length ends with the connection.
     pub ends_with_connection: bool,
+    pub grpc: Option<Arc<Call>>,
+    /// The outcome of the call, once the endpoint has said it.
+    pub grpc_status: Option<u8>,
     pub kind: Kind,
     /// Of the final answer, once it is being written; 0 before.
     pub status: u16,
@@ -109,7 +118,7 @@ pub struct RequestLine {
 
 impl Context {
     pub fn new(services: Arc<Services>, incoming: Incoming, held: Arc<Held>, thread: Thread) -> Context {
-        let Incoming { link, client, upgrade, recall } = incoming;
+        let Incoming { link, client, upgrade, recall, grpc } = incoming;
         Context {
             services,
             origin: Origin::peer(link.client.ip()),
@@ -127,6 +136,8 @@ impl Context {
             tried: Vec::new(),
             attempts: 0,
             interim: 0,
+            shared: false,
+            connecting: None,
             stale_retried: false,
             judged: Judged::Not,
             shielded: false,
@@ -134,6 +145,8 @@ impl Context {
             recall,
             recallable: false,
             ends_with_connection: false,
+            grpc,
+            grpc_status: None,
             kind: Kind::Http,
             status: 0,
             first_byte: None,
@@ -179,6 +192,9 @@ impl Context {
         if let Some(core) = self.version_core() {
             core.in_flight.begin(self.thread, self.kind);
             self.link.connection.begin(core.slot, self.services.live.nanos_at(self.started) / 1_000_000);
+            if let Some(call) = &self.grpc {
+                call.on(Some(core));
+            }
         }
     }
 
@@ -187,6 +203,9 @@ impl Context {
         if let Some(core) = self.version_core() {
             core.in_flight.end(self.thread, self.kind);
             self.link.connection.end();
+            if let Some(call) = &self.grpc {
+                call.on(None);
+            }
         }
     }
 
@@ -211,10 +230,12 @@ impl Context {
 
     /// The answer of the present attempt begins, or will not come. Says why it was recalled, if it was.
     pub fn waits_no_more(&mut self) -> Option<Why> {
-        match std::mem::take(&mut self.recallable) {
-            true => self.recall.settle(),
-            false => None,
+        if !std::mem::take(&mut self.recallable) {
+            return None;
         }
+        // Should the engine not have noticed yet: the next attempt is not meant.
+        self.link.take_interrupt();
+        self.recall.settle()
     }
 
     pub fn end_attempt(&mut self) {
@@ -242,7 +263,7 @@ impl Context {
         outlier.is_some_and(Outlier::compares)
     }
 
-    fn version_core(&self) -> Option<&crate::endpoints::VersionCore> {
+    fn version_core(&self) -> Option<&Arc<crate::endpoints::VersionCore>> {
         let destination = self.destination.as_ref()?;
         let service = self.held.snapshot.runtime.service(destination.service);
         Some(&service.version(destination.choice.version).core)
@@ -323,6 +344,9 @@ fn micros(duration: Duration) -> u64 {
 impl Drop for Context {
     fn drop(&mut self) {
         self.fate = self.link.fate();
+        if self.grpc.as_ref().is_some_and(|call| call.is_stream()) {
+            self.kind = Kind::Grpc;
+        }
         if self.status == 0 || self.fate.is_some() {
             self.settle();
         }
@@ -353,6 +377,10 @@ impl Drop for Context {
             // How long a stream stayed says nothing about how fast the version is.
             if !self.kind.is_stream() {
                 core.meter.answered(self.thread, took);
+            }
+            if self.grpc.is_some() {
+                let missing = || if self.error.is_some() { grpc::status_for(self.status) } else { grpc::UNKNOWN };
+                core.grpc.count(self.thread, self.grpc_status.unwrap_or_else(missing));
             }
             core.in_flight.end(self.thread, self.kind);
             self.link.connection.end();

@@ -8,7 +8,8 @@ use crate::outcome::ErrorClass;
 
 /// A pooled connection turned out to be closed, before a byte of the answer.
 pub fn is_stale(error: &Error, ctx: &Context, reused: bool) -> bool {
-    let is_closed = matches!(error.etype(), ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError);
+    let is_closed = matches!(error.etype(), ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError)
+        || super::protocol::is_gone(error);
     reused && ctx.status == 0 && is_closed && *error.esource() == ErrorSource::Upstream
 }
 

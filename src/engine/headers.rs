@@ -68,6 +68,8 @@ pub struct Hop<'a> {
     /// The path and query to ask for, if not the client's.
     pub path_and_query: Option<&'a str>,
     pub upgrade: Option<Upgrade>,
+    /// Trailers of the answer reach the client, if it takes them.
+    pub trailers: bool,
     pub host_rewrite: Option<&'a HeaderValue>,
     /// What the request is called, if the endpoint is to know.
     pub name: Option<&'a (HeaderName, HeaderValue)>,
@@ -83,8 +85,12 @@ pub fn to_endpoint(request: &mut RequestHeader, version: Version, hop: &Hop<'_>)
         Version::HTTP_2 => VIA_20,
         _ => VIA_11,
     };
+    let trailers = hop.trailers && request.headers.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
     strip_nominated(request);
     strip_known(request);
+    if trailers {
+        request.insert_header(TE, HeaderValue::from_static("trailers"))?;
+    }
     request.remove_header(&PROXY_AUTHORIZATION);
     strip_impostors(request);
     if hop.upgrade == Some(Upgrade::WebSocket) {

@@ -47,6 +47,7 @@ impl Case {
             certificate: None,
             path_and_query: None,
             upgrade: None,
+            trailers: false,
             host_rewrite: None,
             name: None,
             edits: &self.edits,

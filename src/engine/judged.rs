@@ -18,6 +18,7 @@ use http::HeaderMap;
 use pingora_proxy::Session;
 
 use super::context::Context;
+use super::grpc;
 use super::recall::Why;
 use crate::analysis::Arm;
 use crate::control::Snapshot;
@@ -79,6 +80,19 @@ impl Context {
             self.book(status, bad);
         }
         bad.has_failed()
+    }
+
+    /// The trailers of the answer are here: how a gRPC call ended.
+    pub fn judge_trailers(&mut self, trailers: &HeaderMap) {
+        if self.grpc.is_none() {
+            return;
+        }
+        self.grpc_status = grpc::status(trailers).or(self.grpc_status);
+        let bad = rollout::bad(self.trial().map_or(&[], |(stamped, _)| &stamped.watches), self.status, trailers);
+        if bad.is_any() && self.judged == Judged::Not {
+            self.judged = if bad.has_failed() { Judged::Failed } else { Judged::Bad };
+            self.book(self.status, bad);
+        }
     }
 
     fn book(&mut self, status: u16, bad: Bad) {

@@ -6,6 +6,9 @@
 //! broken connection to [`super::app`], and is sent on from there. Should the answer arrive at that
 //! moment, it is refused there too, because what follows its first bytes will never come.
 //!
+//! A connection that others use (HTTP/2) must not be shut down. There the engine, which also watches whether the
+//! client leaves, is told that it did: it cancels the one stream, reports a broken client, and is sent to stable.
+//!
 //! What may be called back is known here only while the answer is waited for. All of it happens in the
 //! connection's own task: between a look at this and the shutdown no answer can begin.
 
@@ -15,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use pingora_core::protocols::SocketDigest;
 
+use super::context::Context;
 use super::held::Held;
 use super::judged::stable_takes_one;
 use super::retry::Elsewhere;
@@ -70,10 +74,44 @@ enum State {
 pub struct Waiting {
     pub held: Arc<Held>,
     pub service: ServiceIdx,
-    pub socket: Socket,
+    pub reach: Reach,
     /// It is at the canary of a rollout with a shield.
     pub is_shielded: bool,
     pub elsewhere: Option<Elsewhere>,
+}
+
+/// How the attempt is ended without the engine's help.
+#[derive(Debug)]
+pub enum Reach {
+    /// Its connection to the endpoint is its own.
+    Socket(Socket),
+    /// Others use the connection: the engine is told that the client's side broke, and cancels this one stream.
+    Client,
+}
+
+impl Reach {
+    /// `None`: nothing can be reached.
+    pub fn of(ctx: &Context, fd: RawFd, connection: Option<&Arc<SocketDigest>>) -> Option<Reach> {
+        if ctx.shared {
+            return Some(Reach::Client);
+        }
+        let peer = ctx.attempt.as_ref()?.address;
+        Some(Reach::Socket(Socket::new(fd, connection?, peer)))
+    }
+
+    fn is_there(&self) -> bool {
+        match self {
+            Reach::Socket(socket) => socket.is_there(),
+            Reach::Client => true,
+        }
+    }
+
+    fn end_attempt(&self, link: &Link) {
+        match self {
+            Reach::Socket(socket) => socket.shut_down(),
+            Reach::Client => link.interrupt(),
+        }
+    }
 }
 
 impl Waiting {
@@ -141,10 +179,10 @@ impl Recall {
         let mut state = self.state();
         let why = match &*state {
             State::Nothing | State::Recalled(_) => return Called::NothingWaits,
-            State::Waiting(waiting) if link.is_repeatable() && waiting.socket.is_there() => {
+            State::Waiting(waiting) if link.is_repeatable() && waiting.reach.is_there() => {
                 match waiting.turn_to(cause) {
                     Some(why) => {
-                        waiting.socket.shut_down();
+                        waiting.reach.end_attempt(link);
                         why
                     }
                     None => return Called::Refused,

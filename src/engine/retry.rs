@@ -12,15 +12,13 @@
 //! An attempt that stays without an answer for `per_try_timeout` is recalled (see [`super::recall`]); its request
 //! goes on waiting if there is nobody else to ask.
 
-use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use pingora_core::protocols::SocketDigest;
 use pingora_error::{Error, ErrorType};
 use pingora_proxy::Session;
 
 use super::context::Context;
-use super::recall::{Socket, Waiting, Why};
+use super::recall::{Reach, Waiting, Why};
 use crate::analysis::Arm;
 use crate::config::model::{Retry, RetryOn};
 use crate::control::Snapshot;
@@ -146,7 +144,7 @@ impl Context {
     }
 
     /// An attempt begins to wait for its answer: what may end the wait.
-    pub fn waits(&mut self, session: &Session, fd: RawFd, connection: &Arc<SocketDigest>) {
+    pub fn waits(&mut self, session: &Session, reach: Reach) {
         let Some(attempt) = self.attempt.as_ref().filter(|_| self.upgrade.is_none()) else { return };
         let Some(destination) = &self.destination else { return };
         let method = &session.req_header().method;
@@ -174,7 +172,7 @@ impl Context {
         self.recall.wait(Waiting {
             held: self.held.clone(),
             service: destination.service,
-            socket: Socket::new(fd, connection, attempt.address),
+            reach,
             is_shielded: shield.is_some(),
             elsewhere,
         });

@@ -144,6 +144,8 @@ struct State {
     expecting: bool,
     /// The body of a stream's request has not ended.
     open: bool,
+    /// The engine, which waits for the client to leave, is told that it did.
+    interrupted: bool,
     fate: Option<Fate>,
 }
 
@@ -231,6 +233,7 @@ impl Link {
         state.truncated = false;
         state.expecting = expects_continue;
         state.open = false;
+        state.interrupted = false;
         state.fate = None;
     }
 
@@ -301,6 +304,18 @@ impl Link {
     /// Whether the engine can send the request once more: it is here to its end and was kept.
     pub fn is_repeatable(&self) -> bool {
         self.request_complete() && self.bytes_received() <= REPEATABLE
+    }
+
+    /// Makes the engine give up its present attempt without touching anything else: whoever waits for the client to
+    /// leave is told that it did, once.
+    pub fn interrupt(&self) {
+        self.state().interrupted = true;
+        self.connection.wake();
+    }
+
+    /// Whether to report that.
+    pub fn take_interrupt(&self) -> bool {
+        std::mem::take(&mut self.state().interrupted)
     }
 
     pub fn read_failure(&self) -> Option<ReadFailure> {
@@ -474,6 +489,7 @@ impl State {
             truncated: false,
             expecting: false,
             open: false,
+            interrupted: false,
             fate: None,
         }
     }
@@ -539,6 +555,9 @@ impl State {
                 continue;
             }
             if finished {
+                if std::mem::take(&mut self.interrupted) {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
                 // More bytes are the next request's; only that the client leaves is of interest.
                 return self.poll_left(cx);
             }

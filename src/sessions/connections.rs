@@ -48,7 +48,8 @@ impl Exchange {
         match (self.0 >> COUNT_BITS) & 3 {
             0 => Kind::Http,
             1 => Kind::Sse,
-            _ => Kind::WebSocket,
+            2 => Kind::WebSocket,
+            _ => Kind::Grpc,
         }
     }
 }
@@ -196,6 +197,14 @@ impl Connection {
     /// By the connection's own task: when it wants to be woken; 0: never.
     pub fn wake_at(&self, deadline_ms: u64) {
         self.deadline_ms.store(deadline_ms, Ordering::Relaxed);
+    }
+
+    /// By the connection's own task, after [`Self::wake_at`]: also then.
+    pub fn wake_no_later_than(&self, deadline_ms: u64) {
+        let before = self.deadline_ms.load(Ordering::Relaxed);
+        if before == 0 || deadline_ms < before {
+            self.deadline_ms.store(deadline_ms, Ordering::Relaxed);
+        }
     }
 
     /// By the sweep of the connection's thread.

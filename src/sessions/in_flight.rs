@@ -14,7 +14,7 @@ use crate::routing::Thread;
 
 #[derive(Debug)]
 pub struct InFlight {
-    lines: Box<[CachePadded<[AtomicU64; 3]>]>,
+    lines: Box<[CachePadded<[AtomicU64; Kind::COUNT]>]>,
     /// How many wait for an end and want to be told. None in normal operation.
     watchers: AtomicU32,
     ended: Notify,
@@ -100,7 +100,7 @@ mod tests {
         in_flight.begin(Thread(1), Kind::Http);
         in_flight.becomes(Thread(1), Kind::Http, Kind::WebSocket);
         let counts = Kind::ALL.map(|kind| in_flight.count(kind));
-        assert_eq!((counts, in_flight.total()), ([1, 0, 1], 2));
+        assert_eq!((counts, in_flight.total()), ([1, 0, 1, 0], 2));
         in_flight.end(Thread(1), Kind::WebSocket);
         in_flight.end(Thread(0), Kind::Http);
         assert_eq!(in_flight.total(), 0);

@@ -6,6 +6,8 @@ pub const REQUESTS_TOTAL: &str = "switchback_requests_total";
 pub const REQUEST_DURATION_SECONDS: &str = "switchback_request_duration_seconds";
 /// Counter. `service`, `version`, `class`: see [`crate::outcome::ErrorClass`].
 pub const REQUEST_ERRORS_TOTAL: &str = "switchback_request_errors_total";
+/// Counter. `service`, `version`, `status`: its name in gRPC.
+pub const GRPC_CALLS_TOTAL: &str = "switchback_grpc_calls_total";
 /// Gauge. `service`, `version`, `kind`: see [`crate::sessions::Kind`].
 pub const IN_FLIGHT: &str = "switchback_in_flight";
 /// Gauge: number of the live generation.

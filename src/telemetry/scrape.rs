@@ -12,6 +12,7 @@ use super::exposition::{Exposition, Type};
 use super::names;
 use super::recorder::Sources;
 use super::series::{Label, Series, Totals};
+use crate::config::GrpcCode;
 use crate::config::model::Name;
 use crate::control::Snapshot;
 use crate::control::api::{DrainStatus, ListenerStatus, TlsStatus};
@@ -108,6 +109,13 @@ fn versions(totals: &BTreeMap<Label, Totals>, services: &[Arc<ServiceRuntime>], 
         for class in ErrorClass::ALL {
             let labels = [("service", &*service.name), ("version", ""), ("class", class.as_str())];
             family.sample(&labels, service.core.errors.of(class) as f64);
+        }
+    }
+    let mut family = out.family(names::GRPC_CALLS_TOTAL, Type::Counter, "gRPC calls by their status.");
+    for ((service, version), totals) in totals {
+        for (code, count) in totals.grpc.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let labels = [("service", &**service), ("version", &**version), ("status", GrpcCode::name(code as u8))];
+            family.sample(&labels, *count as f64);
         }
     }
     let mut family = out.family(names::IN_FLIGHT, Type::Gauge, "Exchanges that run now.");

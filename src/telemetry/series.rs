@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::model::Name;
 use crate::endpoints::VersionCore;
-use crate::outcome::{CodesKey, CodesRegistry, Durations, ErrorClass, RetryReason};
+use crate::outcome::{self, CodesKey, CodesRegistry, Durations, ErrorClass, RetryReason};
 use crate::sessions::Kind;
 
 /// What is gone and idle is shown for this long: longer than any sane scrape interval.
@@ -42,7 +42,9 @@ struct Seen {
 pub(super) struct Totals {
     pub errors: [u64; 6],
     pub durations: Durations,
-    pub in_flight: [u64; 3],
+    pub in_flight: [u64; Kind::COUNT],
+    /// gRPC calls by status.
+    pub grpc: [u64; outcome::GRPC_CODES],
 }
 
 impl Totals {
@@ -54,6 +56,9 @@ impl Totals {
         for at in 0..durations.counts.len() {
             self.durations.counts[at] += durations.counts[at];
             self.durations.micros[at] += durations.micros[at];
+        }
+        for (total, count) in self.grpc.iter_mut().zip(core.grpc.counts()) {
+            *total += count;
         }
         for kind in Kind::ALL {
             self.in_flight[kind as usize] += core.in_flight.count(kind);

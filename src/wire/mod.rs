@@ -12,6 +12,7 @@ mod fields;
 pub mod frames;
 pub mod head;
 pub mod head2;
+mod messages;
 mod request_line;
 pub mod response;
 pub mod token;

@@ -6,6 +6,7 @@
 
 use super::chunked::{Chunked, Step};
 use super::events::{Events, is_event_stream};
+use super::messages::Messages;
 use super::token::decimal;
 use super::websocket::{self, Frames};
 
@@ -37,10 +38,14 @@ enum At {
 
 #[derive(Debug, Clone, Copy)]
 enum Body {
-    Length { left: u64 },
+    Length {
+        left: u64,
+    },
     Chunked(Chunked, Stream),
     UntilClose(Stream),
     WebSocket(Frames),
+    /// Of gRPC; what ends them is told beside the body.
+    Messages(Messages),
 }
 
 /// Whether a body is a stream of events, and where in it we are.
@@ -93,6 +98,11 @@ impl ResponseTracker {
         ResponseTracker { to_head: false, started: false, at: At::Body(Body::UntilClose(stream)) }
     }
 
+    /// Of a body of gRPC messages.
+    pub fn of_messages() -> ResponseTracker {
+        ResponseTracker { to_head: false, started: false, at: At::Body(Body::Messages(Messages::default())) }
+    }
+
     /// These bytes have been written to the client.
     pub fn wrote(&mut self, bytes: &[u8]) {
         self.walk(bytes, |_| {});
@@ -123,7 +133,7 @@ impl ResponseTracker {
     pub fn is_stream(&self) -> bool {
         match &self.at {
             At::Body(Body::Chunked(_, stream) | Body::UntilClose(stream)) => !matches!(stream, Stream::No),
-            At::Body(Body::WebSocket(_)) => true,
+            At::Body(Body::WebSocket(_) | Body::Messages(_)) => true,
             At::Body(Body::Length { .. }) | At::Head(_) | At::Done | At::Lost => false,
         }
     }
@@ -141,8 +151,11 @@ impl ResponseTracker {
                 Stream::No => Boundary::Inside,
             },
             At::Body(Body::WebSocket(frames)) if frames.is_between_frames() => Boundary::Clean,
+            At::Body(Body::Messages(messages)) if messages.is_between() => Boundary::Clean,
             At::Done => Boundary::Clean,
-            At::Body(Body::WebSocket(_) | Body::Length { .. }) | At::Head(_) | At::Lost => Boundary::Inside,
+            At::Body(Body::WebSocket(_) | Body::Messages(_) | Body::Length { .. }) | At::Head(_) | At::Lost => {
+                Boundary::Inside
+            }
         }
     }
 
@@ -166,6 +179,7 @@ impl ResponseTracker {
             (At::Body(Body::WebSocket(frames)), Boundary::Clean, _) if frames.close_seen() => Farewell::Say(b""),
             (At::Body(Body::WebSocket(_)), Boundary::Clean, Cut::Drain) => Farewell::Say(websocket::CLOSE_DRAINED),
             (At::Body(Body::WebSocket(_)), Boundary::Clean, Cut::Shutdown) => Farewell::Say(websocket::CLOSE_SHUTDOWN),
+            (At::Body(Body::Messages(_)), Boundary::Clean, _) => Farewell::Say(b""),
             (At::Head(_) | At::Body(_) | At::Lost, _, _) => Farewell::Abrupt,
         }
     }
@@ -216,6 +230,7 @@ impl ResponseTracker {
                         },
                         Body::UntilClose(stream) => stream.push_to_boundary(rest),
                         Body::WebSocket(frames) => frames.step(rest),
+                        Body::Messages(messages) => messages.step(rest),
                     };
                     self.finish();
                 }
@@ -232,7 +247,10 @@ impl ResponseTracker {
         let is_over = match &self.at {
             At::Body(Body::Length { left }) => *left == 0,
             At::Body(Body::Chunked(chunked, _)) => chunked.is_done(),
-            At::Body(Body::UntilClose(_) | Body::WebSocket(_)) | At::Head(_) | At::Done | At::Lost => false,
+            At::Body(Body::UntilClose(_) | Body::WebSocket(_) | Body::Messages(_))
+            | At::Head(_)
+            | At::Done
+            | At::Lost => false,
         };
         if is_over {
             self.at = At::Done;

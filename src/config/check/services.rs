@@ -37,7 +37,7 @@ pub fn service(
             body: raw.limits.get().and_then(|it| it.body.value().0),
             in_flight: raw.limits.get().and_then(|it| it.in_flight.get()).map(|it| it.0),
         },
-        upstream: upstream(raw),
+        upstream: upstream(raw, found),
         drain: drain(raw),
         hold: model::Hold {
             max_wait: raw.hold.get().map(|it| it.max_wait.value().0).unwrap_or_default(),
@@ -207,9 +207,14 @@ fn timeouts(raw: &raw::Service, found: &mut Found) -> model::Timeouts {
     timeouts
 }
 
-fn upstream(raw: &raw::Service) -> model::Upstream {
+fn upstream(raw: &raw::Service, found: &mut Found) -> model::Upstream {
+    super::http2::no_mirror(raw, found);
     let keepalive = raw.upstream.get().and_then(|it| it.keepalive.get());
-    model::Upstream { keepalive_idle: keepalive.map(|it| it.idle.value().0).unwrap_or_default() }
+    model::Upstream {
+        protocol: raw.upstream.get().map(|it| it.protocol.value()).unwrap_or_default(),
+        ping: raw.upstream.get().and_then(|it| it.ping.get()).map(|ping| ping.0),
+        keepalive_idle: keepalive.map(|it| it.idle.value().0).unwrap_or_default(),
+    }
 }
 
 fn drain(raw: &raw::Service) -> model::Drain {

@@ -1,4 +1,4 @@
-//! HTTP/2 on a listener.
+//! HTTP/2 on a listener, and towards endpoints.
 
 /// Bounds on what one HTTP/2 connection of a client may ask of us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,4 +19,17 @@ impl Default for Http2 {
     fn default() -> Http2 {
         Http2 { prior_knowledge: true, streams: 100, window: 256 * 1024, resets: 200, control_frames: 1000 }
     }
+}
+
+/// What the endpoints of a service are spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Protocol {
+    #[default]
+    H1,
+    /// HTTP/2 without TLS, with prior knowledge.
+    H2c,
+}
+
+impl Protocol {
+    pub const ALL: [Protocol; 2] = [Protocol::H1, Protocol::H2c];
 }

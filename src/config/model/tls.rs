@@ -65,16 +65,18 @@ pub enum TlsVersion {
 /// A protocol on top of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alpn {
+    H2,
     Http11,
 }
 
 impl Alpn {
     /// What is offered if nothing is said, best first: the one place that says what the proxy speaks over TLS.
-    pub const ALL: &'static [Alpn] = &[Alpn::Http11];
+    pub const ALL: &'static [Alpn] = &[Alpn::H2, Alpn::Http11];
 
     /// As it stands in the handshake.
     pub fn wire(self) -> &'static [u8] {
         match self {
+            Alpn::H2 => b"h2",
             Alpn::Http11 => b"http/1.1",
         }
     }

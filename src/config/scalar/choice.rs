@@ -4,10 +4,10 @@ use serde_json::{Value as Json, json};
 
 use super::super::decode::{Scalar, Wrong};
 use super::super::hint;
-use super::super::model::RetryMethods;
 use super::super::model::policy::ProxyMode;
 use super::super::model::rollout::{HookPoint, NoticeKind, Strategy, Then, Weekday};
 use super::super::model::tls::{Alpn, ClientMode, TlsVersion};
+use super::super::model::{Protocol, RetryMethods};
 
 /// A value that is written as one word.
 pub trait Word: Copy {
@@ -63,6 +63,11 @@ words!(Then, "`rollback` or `pause`" {
     "pause" => Pause,
 });
 
+words!(Protocol, "`h1` or `h2c`" {
+    "h1" => H1,
+    "h2c" => H2c,
+});
+
 words!(RetryMethods, "`safe` or `idempotent`" {
     "safe" => Safe,
     "idempotent" => Idempotent,
@@ -98,6 +103,7 @@ words!(TlsVersion, "a version of TLS" {
 });
 
 words!(Alpn, "a protocol" {
+    "h2" => H2,
     "http/1.1" => Http11,
 });
 

@@ -250,7 +250,11 @@ fn service() -> impl Strategy<Value = Service> {
                     retry: shorter(retry, request),
                     timeouts: Timeouts { connect, request, idle, upgrade_idle, total },
                     limits: Limits { body, in_flight },
-                    upstream: Upstream { keepalive_idle },
+                    upstream: Upstream {
+                        protocol: if three.0 > three.1 { Protocol::H1 } else { Protocol::H2c },
+                        ping: (three.0 > three.2).then_some(three.2 + Duration::from_secs(1)),
+                        keepalive_idle,
+                    },
                     drain: Drain { requests: three.0, streams: three.1, sessions: three.2, reconnect_spread: three.3 },
                     hold: Hold { max_wait: four.0, max_requests: four.1 },
                     policy: policies::service(connect, four.1 as u32),
@@ -279,8 +283,12 @@ fn config() -> impl Strategy<Value = Config> {
         |(listeners, routes, (mut services, gates, notifications), flag, dir)| {
             let (gate_names, told): (Vec<Name>, Vec<Name>) =
                 (gates.keys().cloned().collect(), notifications.keys().cloned().collect());
-            for rollout in services.values_mut().filter_map(|service| service.rollout.as_mut()) {
+            for service in services.values_mut() {
+                let Some(rollout) = &mut service.rollout else { continue };
                 fit(rollout, &gate_names, &told);
+                if rollout.stages.iter().any(|stage| matches!(stage.traffic, StageTraffic::Mirror(_))) {
+                    service.upstream.protocol = Protocol::H1;
+                }
             }
             let first = services.keys().next().cloned().unwrap();
             let listeners = listeners.into_iter().map(|(name, (time, many, few))| {

@@ -95,6 +95,14 @@ impl StreamSession {
         }
     }
 
+    /// Ready only when the present attempt is to be given up.
+    fn poll_interrupt(&self) -> Poll<Result<Option<Bytes>>> {
+        match self.link.take_interrupt() {
+            true => Poll::Ready(Error::e_explain(ErrorType::ReadError, "called back").map_err(down)),
+            false => Poll::Pending,
+        }
+    }
+
     fn send_head(&mut self, mut head: Box<ResponseHeader>, ends: bool) -> Result<()> {
         // These belong to HTTP/1 connections (RFC 9113 section 8.2.2).
         for name in [TRANSFER_ENCODING, CONNECTION, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION] {
@@ -283,7 +291,7 @@ impl Session for StreamSession {
     /// Whether the client leaves is watched by the stream's task.
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
         match no_body_expected || self.body_done {
-            true => std::future::pending().await,
+            true => poll_fn(|_| self.poll_interrupt()).await,
             false => self.read_body_bytes().await,
         }
     }

@@ -18,10 +18,11 @@ use super::outgoing::Outgoing;
 use super::session::{StreamSession, head_for_engine};
 use crate::engine::app::{Incoming, with_incoming};
 use crate::engine::connection::{self, End, Engine};
+use crate::engine::grpc::{self, Call};
 use crate::engine::headers::Client;
 use crate::engine::recall::{Called, Cause, Recall};
 use crate::engine::respond;
-use crate::net::{Fate, Link};
+use crate::net::{Fate, Link, clock};
 use crate::sessions::connections::{Connection, Cut, Listed};
 use crate::wire::head::{HeadLimits, Refusal, RequestBody};
 use crate::wire::{head2, response};
@@ -69,6 +70,7 @@ async fn exchange(
 ) {
     let link = &place.link;
     let (parts, body) = request.into_parts();
+    let grpc = Call::of(&parts.headers);
     let limits = {
         let limits = &link.listener().config.load().limits;
         HeadLimits { bytes: limits.header_bytes, fields: limits.header_fields, target_bytes: limits.target_bytes }
@@ -78,18 +80,20 @@ async fn exchange(
         Ok(head) => head,
         Err(Refusal { status, why }) => {
             connection::count_refusal(engine, link, status);
-            answer(out, status, why, parts.method == http::Method::HEAD);
+            answer(out, status, why, parts.method == http::Method::HEAD, grpc.is_some());
             return;
         }
     };
     link.begin_stream(head.body != RequestBody::None, head.expect_continue, connection::waits(link));
-    let incoming = Incoming { link: link.clone(), client, upgrade: None, recall: place.recall.clone() };
+    let incoming =
+        Incoming { link: link.clone(), client, upgrade: None, recall: place.recall.clone(), grpc: grpc.clone() };
     let session = StreamSession::new(head_for_engine(parts, head.host), body, out.clone(), link.clone());
     let session = ServerSession::new_custom(Box::new(session));
     let mut handled = engine.proxy.process_new_http(session, &engine.never);
     let mut begun = false;
     let mut stopping_since = 0;
     let mut may_recall = true;
+    let mut answered_since = 0;
     let end = poll_fn(|cx| {
         link.connection.register(cx.waker());
         let polled = match begun {
@@ -117,9 +121,24 @@ async fn exchange(
             match connection::interrupted(engine, link, deadline, &mut stopping_since) {
                 Some(Fate::Deadline(deadline)) if place.recall.is_put_off(link, deadline) => {}
                 Some(fate) => return Poll::Ready(End::Broken(fate)),
-                None => return Poll::Pending,
+                None => break,
             }
         }
+        if let Some(call) = grpc.as_ref().filter(|call| link.is_answered() && !call.is_stream()) {
+            if answered_since == 0 {
+                answered_since = clock::now_ms();
+            }
+            let stays_open = answered_since + grpc::STREAM_AFTER.as_millis() as u64;
+            match stays_open <= clock::now_ms() {
+                true => {
+                    call.becomes_stream(link, link.connection.thread);
+                    // The deadlines are others now.
+                    link.connection.wake();
+                }
+                false => link.connection.wake_no_later_than(stays_open),
+            }
+        }
+        Poll::Pending
     })
     .await;
     link.connection.wake_at(0);
@@ -130,16 +149,16 @@ async fn exchange(
             link.set_fate(fate);
             // Accounts for the request, and lets go of the endpoint.
             drop(handled);
-            part(link, out, fate, head.is_head);
+            part(link, out, fate, head.is_head, grpc.is_some());
         }
     }
 }
 
 /// The last words to the client of an exchange that did not end by itself.
-fn part(link: &Link, out: &Outgoing, fate: Fate, head_only: bool) {
+fn part(link: &Link, out: &Outgoing, fate: Fate, head_only: bool, is_grpc: bool) {
     if !out.is_begun() {
         match connection::last_answer(fate) {
-            Some((status, why)) => answer(out, status, why, head_only),
+            Some((status, why)) => answer(out, status, why, head_only, is_grpc),
             None => out.reset(Reason::CANCEL),
         }
         return;
@@ -149,14 +168,24 @@ fn part(link: &Link, out: &Outgoing, fate: Fate, head_only: bool) {
         Fate::Cut(Cut::Shutdown) => Some(response::Cut::Shutdown),
         Fate::Deadline(_) | Fate::ClientGone => None,
     };
-    if let Some(farewell) = cut.and_then(|cut| link.farewell_of_payload(cut)) {
-        let _ = out.data(Bytes::from_static(farewell), true);
+    // Both fail only when the client has cancelled the stream meanwhile.
+    match cut.and_then(|cut| link.farewell_of_payload(cut)).zip(connection::last_answer(fate)) {
+        Some((_, (_, why))) if is_grpc => drop(out.trailers(grpc::farewell(why))),
+        Some((farewell, _)) => drop(out.data(Bytes::from_static(farewell), true)),
+        None => {}
     }
     out.reset(Reason::CANCEL);
 }
 
 /// An answer of our own to a request that the engine does not have.
-fn answer(out: &Outgoing, status: u16, why: &str, head_only: bool) {
+fn answer(out: &Outgoing, status: u16, why: &str, head_only: bool, is_grpc: bool) {
+    if is_grpc {
+        if let Ok(head) = grpc::refusal(status, why) {
+            // Fails only when the client has cancelled the stream meanwhile.
+            let _ = out.head(Response::from_parts(head.as_owned_parts(), ()), true);
+        }
+        return;
+    }
     let Ok(respond::Answer { head, body }) = respond::local(status, why, (status == 503).then_some(1)) else { return };
     let head_only = head_only || body.is_empty();
     let response = Response::from_parts(head.as_owned_parts(), ());

@@ -103,6 +103,18 @@ impl Link {
         }
     }
 
+    /// The answer is a body of gRPC messages: it may be ended between two.
+    pub fn carries_messages(&self) {
+        self.state().watcher = Some(ResponseTracker::of_messages());
+    }
+
+    /// And it stays open: silence is its nature.
+    pub fn is_stream_of_messages(&self) {
+        let state = &mut *self.state();
+        state.waits.silence = None;
+        state.total_by = 0;
+    }
+
     /// The payload that ends a stream of events properly from where it is. `None`: nothing does.
     pub fn farewell_of_payload(&self, cut: response::Cut) -> Option<&'static [u8]> {
         match self.state().watcher.as_ref()?.farewell(cut) {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
 use http::{HeaderMap, Request};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -80,7 +80,15 @@ impl H2Client {
     pub async fn connect_with(address: SocketAddr, builder: &h2::client::Builder) -> H2Client {
         let tcp = TcpStream::connect(address).await.expect("the listener accepts");
         tcp.set_nodelay(true).expect("a TCP socket");
-        let (send, connection) = builder.handshake(tcp).await.expect("the preface is sent");
+        Self::over(tcp, builder).await
+    }
+
+    /// On what stands between: a TCP connection, or TLS on one.
+    pub async fn over<T>(transport: T, builder: &h2::client::Builder) -> H2Client
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (send, connection) = builder.handshake(transport).await.expect("the preface is sent");
         H2Client { send, driver: tokio::spawn(connection) }
     }
 
