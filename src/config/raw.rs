@@ -22,7 +22,7 @@ mod tls;
 
 pub use http2::Http2;
 pub use notices::{Gate, NoticeHook, Notification};
-pub use policy::{Access, Maintenance, ProxyProtocol, RateKey, RateLimit, RequestIds};
+pub use policy::{Access, Compression, Maintenance, ProxyProtocol, RateKey, RateLimit, RequestIds};
 pub use rollout::{
     Custom, Events, Freeze, Guardrails, LatencyBelow, Prometheus, Rollout, Shield, Stage, StageKeys, StageMatch,
     Webhook,
@@ -295,6 +295,8 @@ keys! {
         rate_limit: RateLimit = optional,
         /// Answers instead of the service, testers excepted.
         maintenance: Maintenance = optional,
+        /// Makes answers smaller. Off without the section.
+        compression: Compression = optional,
     }
 }
 
