@@ -35,7 +35,7 @@ pub fn service(name: &str, versions: &[&str], split: &str) -> CompiledService {
         force: None,
         health: None,
         outlier: None,
-        retry: Retry { attempts: 2 },
+        retry: Retry::default(),
         timeouts: Timeouts {
             connect: secs(2),
             request: secs(60),

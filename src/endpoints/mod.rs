@@ -1,5 +1,6 @@
 //! What is known of endpoints while they run: health, ejection, resolved addresses; and which one is next.
 
+pub mod budget;
 pub mod checks;
 pub mod health;
 pub mod hold;

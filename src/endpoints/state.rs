@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use tokio::sync::Notify;
 
+use super::budget::Budget;
 use super::life::Life;
 use super::warm::Warmth;
 use crate::config::model::{EndpointAddress, Name};
@@ -52,6 +53,8 @@ pub struct ServiceCore {
     pub errors: Errors,
     /// Requests that a policy refused.
     pub refused: Refusals,
+    /// Second chances.
+    pub budget: Budget,
     /// Woken when an endpoint became ready, the hold ended, or a new generation went live.
     pub changed: Notify,
 }
@@ -206,7 +209,7 @@ impl ServiceRuntime {
             .collect();
         let core = match before {
             Some(before) => before.core.clone(),
-            None => Arc::default(),
+            None => Arc::new(ServiceCore { budget: Budget::new(threads), ..ServiceCore::default() }),
         };
         ServiceRuntime { name: compiled.name.clone(), versions, core }
     }

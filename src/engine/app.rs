@@ -26,6 +26,7 @@ use super::held;
 use super::judged::Sent;
 use super::recall::Recall;
 use super::request_id;
+use super::retry;
 use super::services::Services;
 use crate::config::model::{Action, HeaderEdits, Rewrite};
 use crate::endpoints::pick::pick;
@@ -112,8 +113,9 @@ impl ProxyHttp for App {
         let options = &mut peer.options;
         // `headers::to_endpoint` does all of it.
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
-        options.connection_timeout = Some(service.timeouts.connect);
-        options.total_connection_timeout = Some(service.timeouts.connect);
+        let connect = service.timeouts.connect.min(service.retry.per_try_timeout.unwrap_or(Duration::MAX));
+        options.connection_timeout = Some(connect);
+        options.total_connection_timeout = Some(connect);
         options.idle_timeout = Some(service.upstream.keepalive_idle);
         if stale_before {
             // The second chance must not meet a second connection that was closed meanwhile.
@@ -150,7 +152,7 @@ impl ProxyHttp for App {
             }
         }
         if let Some(connection) = digest.and_then(|digest| digest.socket_digest.as_ref()) {
-            ctx.waits_for_canary(session, fd, connection);
+            ctx.waits(session, fd, connection);
         }
         at_once::done(Ok(()))
     }
@@ -219,8 +221,8 @@ impl ProxyHttp for App {
     ) -> Box<Error> {
         // The connection is closed by now, and what was kept of it must not outlive it.
         let recalled = ctx.waits_no_more();
-        if ctx.shielded && ctx.attempt.is_none() {
-            // Stable has not been asked yet.
+        if ctx.attempt.is_none() {
+            // It is on its way to somebody else already.
             error.set_retry(true);
             return error;
         }
@@ -228,7 +230,7 @@ impl ProxyHttp for App {
         if let Some(why) = recalled {
             // The connection broke because we broke it.
             ctx.judge_recall(why);
-            error.set_retry(from_endpoint && ctx.go_to_stable());
+            error.set_retry(from_endpoint && ctx.follow(why));
             return error;
         }
         let untouched = session.response_written().is_none();
@@ -250,7 +252,7 @@ impl ProxyHttp for App {
                 ctx.attempt_failed();
             }
             ctx.judge_failure();
-            if ctx.shield(session, Sent::Maybe) {
+            if ctx.shield(session, Sent::Maybe) || ctx.try_elsewhere(session, retry::reason(&error)) {
                 error.set_retry(true);
             }
         }
@@ -273,12 +275,14 @@ impl ProxyHttp for App {
             }
             attempt.endpoint.rest(attempt.address);
         }
-        let attempts = ctx.compiled_service().map_or(0, |service| service.service.retry.attempts);
+        let policy = ctx.compiled_service().map(|service| &service.service.retry).filter(|policy| policy.on.connect);
+        let attempts = policy.map_or(0, |policy| policy.attempts);
         let others = ctx.addresses_of_version() > ctx.tried.len();
-        // Nothing was sent, so any method may be tried on another endpoint.
+        // Nothing was sent, so any method may be tried on another endpoint. It costs nothing of the budget: who
+        // does not take connections has no load to be spared.
         let retry = others && ctx.tried.len() <= attempts as usize;
         if retry && let Some(meter) = ctx.version_meter() {
-            meter.retried(ctx.thread);
+            meter.retried_for(ctx.thread, RetryReason::Connect);
         }
         // A first attempt on a stale connection may have been read before the endpoint was gone.
         let sent = if ctx.stale_retried { Sent::Maybe } else { Sent::Nothing };
@@ -385,7 +389,7 @@ impl App {
         if let Some(why) = ctx.waits_no_more() {
             // It comes too late, on a connection that is shut down: nothing of it is used.
             ctx.judge_recall(why);
-            ctx.go_to_stable();
+            ctx.follow(why);
             return Err(Error::explain(ErrorType::HTTPStatus(504), "recalled").into_up());
         }
         headers::check_response(response, ctx.upgrade)
@@ -397,6 +401,9 @@ impl App {
             if ctx.judge_head(status, &response.headers) && ctx.shield(session, Sent::Maybe) {
                 // Nothing of this answer is used, and its connection is not used again.
                 return Err(Error::explain(ErrorType::HTTPStatus(status), "shielded").into_up());
+            }
+            if ctx.try_elsewhere_after(session, status) {
+                return Err(Error::explain(ErrorType::HTTPStatus(status), "asked again").into_up());
             }
             if status == 101 {
                 let silence = ctx.compiled_service().map(|service| service.service.timeouts.upgrade_idle);

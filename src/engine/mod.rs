@@ -28,6 +28,7 @@ pub mod origin;
 mod recall;
 mod request_id;
 pub mod respond;
+mod retry;
 pub mod services;
 pub mod threads;
 

@@ -44,6 +44,8 @@ mod policy_compression;
 mod policy_limits;
 mod policy_paths;
 mod reload_zd5;
+mod resilience_kill;
+mod resilience_retry;
 mod rollout;
 mod rollout_guardrails;
 mod rollout_notices;

@@ -37,12 +37,12 @@ async fn asked(client: &mut Client, times: usize, headers: &[(&str, &str)]) -> V
 
 #[tokio::test]
 async fn a_client_that_asks_too_often_is_told_when_to_come_back() {
-    let (world, v1) = with("", "rate_limit: { rate: 6/m, burst: 3 }").await;
+    let (world, v1) = with("", "rate_limit: { rate: 6/h, burst: 3 }").await;
     let mut ada = client_at(&world, 1);
     assert_eq!(asked(&mut ada, 5, &[]).await, [200, 200, 200, 429, 429]);
     let seen = ada.get("/").await;
     let after: u64 = seen.field("retry-after").expect("it says when").parse().expect("seconds");
-    assert!((1..=10).contains(&after), "{seen:?}");
+    assert!((1..=600).contains(&after), "{seen:?}");
     assert_eq!(ada.opened, 1, "the connection stays");
     assert_eq!(asked(&mut client_at(&world, 2), 2, &[]).await, [200, 200], "another client has its own");
     assert_eq!(v1.requests(), 5, "what is refused reaches nobody");
@@ -53,7 +53,7 @@ async fn a_client_that_asks_too_often_is_told_when_to_come_back() {
     // Another limit begins anew; without one there is none.
     world.edit_and_wait(|text| text.replace("burst: 3", "burst: 4")).await;
     assert_eq!(asked(&mut ada, 5, &[]).await, [200, 200, 200, 200, 429]);
-    world.edit_and_wait(|text| text.replace("rate_limit: { rate: 6/m, burst: 4 }\n", "")).await;
+    world.edit_and_wait(|text| text.replace("rate_limit: { rate: 6/h, burst: 4 }\n", "")).await;
     assert_eq!(asked(&mut ada, 6, &[]).await, [200; 6]);
 }
 
@@ -118,7 +118,7 @@ async fn one_client_has_so_much_in_flight() {
 
 #[tokio::test]
 async fn a_body_that_trickles_is_given_up_however_steadily_it_comes() {
-    let (world, v1) = with("timeouts: { body: 400ms }, limits: { min_body_rate: 1KiB }", "").await;
+    let (world, v1) = with("timeouts: { body: 800ms }, limits: { min_body_rate: 1KiB }", "").await;
     for head in ["content-length: 5000", "transfer-encoding: chunked"] {
         let mut raw = world.raw().await;
         raw.write(format!("POST / HTTP/1.1\r\nhost: shop.test\r\n{head}\r\n\r\n").as_bytes()).await.unwrap();
@@ -143,7 +143,7 @@ async fn a_body_that_trickles_is_given_up_however_steadily_it_comes() {
     raw.write(b"POST /echo HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 4000\r\n\r\n").await.unwrap();
     for _ in 0..10 {
         raw.write(&[b'y'; 400]).await.unwrap();
-        assert!(tokio::time::timeout(Duration::from_millis(80), raw.reader.more()).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(100), raw.reader.more()).await.is_err());
     }
     assert_eq!(raw.answer().await.body_bytes, 4000);
 }

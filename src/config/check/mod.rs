@@ -11,6 +11,7 @@ mod listeners;
 mod notices;
 mod paths;
 mod policy;
+mod resilience;
 mod rollout;
 mod routes;
 mod secret;

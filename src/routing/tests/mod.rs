@@ -28,7 +28,7 @@ pub(super) fn service(versions: &[&str], intent: Intent) -> Service {
         force: None,
         health: None,
         outlier: None,
-        retry: Retry { attempts: 2 },
+        retry: Retry::default(),
         timeouts: Timeouts {
             connect: secs(2),
             request: secs(60),
