@@ -69,7 +69,7 @@ pub fn without_parameters(normal: &str) -> Option<Cow<'_, str>> {
     if !normal.contains([';', '%']) {
         return None;
     }
-    let bare = |segment: &str| segment.find(";").into_iter().chain(segment.find("%3B")).min();
+    let bare = |segment: &str| segment.find(';').into_iter().chain(segment.find("%3B")).min();
     if normal.split('/').all(|segment| bare(segment).is_none()) {
         return None;
     }
