@@ -50,7 +50,7 @@ pub fn service(time: Duration, seed: u32) -> ServicePolicy {
     ServicePolicy {
         access: access(seed),
         rate_limit: rate_limit(seed),
-        maintenance: (seed % 3 > 0).then_some(page),
+        maintenance: (!seed.is_multiple_of(3)).then_some(page),
         in_flight_per_client: (seed % 4 > 2).then_some(seed),
     }
 }
