@@ -50,7 +50,7 @@ pub fn service(time: Duration, seed: u32) -> ServicePolicy {
     ServicePolicy {
         access: access(seed),
         rate_limit: rate_limit(seed),
-        maintenance: (seed % 3 > 0).then_some(page),
+        maintenance: (!seed.is_multiple_of(3)).then_some(page),
         compression: (seed % 4 > 1).then(|| Compression {
             codings: Coding::ALL[..1 + seed as usize % 3].into(),
             level: 1 + seed % 9,
