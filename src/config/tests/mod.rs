@@ -4,6 +4,7 @@ mod broken;
 mod files;
 mod hostile;
 mod messages;
+mod policies;
 mod rollout;
 mod rollout_values;
 mod round_trip;
