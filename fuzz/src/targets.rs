@@ -285,11 +285,13 @@ fn forward(head: &Head, bytes: &[u8]) {
     let host = request.headers.get(HOST).cloned();
     let hop = Hop {
         client: client(),
+        proxied: None,
         scheme: "http",
         certificate: None,
         path_and_query: None,
         upgrade: head.upgrade,
         host_rewrite: None,
+        name: None,
         edits: &edits,
     };
     headers::to_endpoint(&mut request, version, &hop).expect("its target was let through");

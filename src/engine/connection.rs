@@ -274,6 +274,10 @@ pub(super) fn interrupted(
 
 /// The last words to the client of an exchange that did not end by itself.
 fn part(link: &Link, fate: Fate, head_only: bool) {
+    if fate == Fate::Deadline(Deadline::Write) {
+        // An ordinary close would leave what it does not read with the kernel, for minutes.
+        link.set_truncated();
+    }
     if !link.is_answered() {
         if let Some((status, why)) = last_answer(fate) {
             link.push(&respond::raw(status, why, true, head_only));

@@ -2,7 +2,7 @@
 //! accounted for, so a cancelled exchange, a panic or a vanished client leaks nothing.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -11,6 +11,7 @@ use super::admit::Admitted;
 use super::app::Incoming;
 use super::gate::Connecting;
 use super::grpc::{self, Call};
+use super::compress::Encoder;
 use super::headers;
 use super::held::Held;
 use super::judged::Judged;
@@ -56,6 +57,8 @@ pub struct Context {
     /// Whose request it is.
     pub origin: Origin,
     pub admitted: Admitted,
+    /// Makes the answer's body smaller. Never shared: the engine demands `Sync`.
+    pub encoder: Option<Mutex<Encoder>>,
     pub upgrade: Option<Upgrade>,
     pub held: Arc<Held>,
     pub thread: Thread,
@@ -123,6 +126,7 @@ impl Context {
             services,
             origin: Origin::peer(link.client.ip()),
             admitted: Admitted::default(),
+            encoder: None,
             link,
             client,
             upgrade,
