@@ -293,10 +293,12 @@ http {{
         }
         Kind::Haproxy => {
             let folder = folder.display();
+            // Two descriptors each, and a few of its own; more than it may open is an error.
+            let most = (machine::raise_open_files() / 2).saturating_sub(100).min(16_000);
             format!(
                 r#"global
     nbthread 1
-    maxconn 16000
+    maxconn {most}
     stats socket {folder}/stats.sock mode 600 level admin expose-fd listeners
 defaults
     mode http
