@@ -13,11 +13,18 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 
 mod http2;
+pub mod networks;
+pub mod policy;
 pub mod resilience;
 pub mod rollout;
 pub mod tls;
 
 pub use http2::Http2;
+pub use networks::Networks;
+pub use policy::{
+    Access, ListenerPolicy, Maintenance, ProxyMode, ProxyProtocol, RateKey, RateLimit, RequestIds, RoutePolicy,
+    ServicePolicy,
+};
 pub use resilience::{Outlier, Retry, RetryMethods, RetryOn, SlowRule, SuccessRule};
 // All but `Strategy`, which tests know as a trait of proptest.
 pub use rollout::{
@@ -38,6 +45,7 @@ pub struct Config {
     pub admin: Admin,
     pub expose: Expose,
     pub access_log: AccessLog,
+    pub request_id: Option<RequestIds>,
     pub shutdown: Shutdown,
     pub routes: Vec<Route>,
     pub services: BTreeMap<Name, Service>,
@@ -57,6 +65,7 @@ pub struct Listener {
     pub tls: Option<Arc<tls::Tls>>,
     pub timeouts: ListenerTimeouts,
     pub limits: ListenerLimits,
+    pub policy: ListenerPolicy,
     pub http2: Http2,
 }
 
@@ -137,6 +146,7 @@ pub struct Shutdown {
 pub struct Route {
     pub name: Name,
     pub matcher: Match,
+    pub policy: RoutePolicy,
     pub action: Action,
 }
 
@@ -224,6 +234,7 @@ pub struct Service {
     pub upstream: Upstream,
     pub drain: Drain,
     pub hold: Hold,
+    pub policy: ServicePolicy,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
