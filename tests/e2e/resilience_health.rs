@@ -56,8 +56,7 @@ async fn a_grpc_check_asks_for_the_service() {
 async fn a_process_that_started_again_is_unknown_until_it_has_passed() {
     let mut world = World::new();
     let (one, two) = (world.origin("v1").await, world.origin("v1").await);
-    let check =
-        "health: { path: /healthz, every: 300ms, timeout: 1s, pass: 4, fail: 100, instance_header: x-instance }";
+    let check = "health: { path: /healthz, every: 300ms, timeout: 1s, pass: 4, fail: 100, damping: 0s, instance_header: x-instance }";
     world.start(&one_service(&[&one, &two], &format!("active: v1\n{check}"))).await;
     let healthy = |nth: usize| {
         let world = &world;
