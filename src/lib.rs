@@ -12,6 +12,7 @@ pub mod engine;
 pub mod evidence;
 pub mod handover;
 pub mod journal;
+pub mod limits;
 pub mod net;
 pub mod outcome;
 pub mod rollout;

@@ -13,11 +13,18 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 
 mod http2;
+pub mod networks;
+pub mod policy;
 pub mod resilience;
 pub mod rollout;
 pub mod tls;
 
 pub use http2::Http2;
+pub use networks::Networks;
+pub use policy::{
+    Access, Coding, Compression, ListenerPolicy, Maintenance, MediaType, ProxyMode, ProxyProtocol, RateKey, RateLimit,
+    RequestIds, RoutePolicy, ServicePolicy,
+};
 pub use resilience::{Retry, RetryMethods, RetryOn};
 // All but `Strategy`, which tests know as a trait of proptest.
 pub use rollout::{
@@ -38,6 +45,7 @@ pub struct Config {
     pub admin: Admin,
     pub expose: Expose,
     pub access_log: AccessLog,
+    pub request_id: Option<RequestIds>,
     pub shutdown: Shutdown,
     pub upgrade: Upgrade,
     pub routes: Vec<Route>,
@@ -58,6 +66,7 @@ pub struct Listener {
     pub tls: Option<Arc<tls::Tls>>,
     pub timeouts: ListenerTimeouts,
     pub limits: ListenerLimits,
+    pub policy: ListenerPolicy,
     pub http2: Http2,
 }
 
@@ -156,6 +165,7 @@ impl Default for Upgrade {
 pub struct Route {
     pub name: Name,
     pub matcher: Match,
+    pub policy: RoutePolicy,
     pub action: Action,
 }
 
@@ -239,6 +249,7 @@ pub struct Service {
     pub upstream: Upstream,
     pub drain: Drain,
     pub hold: Hold,
+    pub policy: ServicePolicy,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

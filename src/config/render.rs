@@ -14,6 +14,7 @@ use super::model::{
 use super::scalar::{write_percent, write_size, write_time};
 
 mod http2;
+mod policy;
 mod resilience;
 mod rollout;
 mod tls;
@@ -42,6 +43,9 @@ fn config_value(config: &Config) -> Value {
         AccessLogTarget::File(path) => text(&path.to_string_lossy()),
     };
     root.insert("access_log".into(), json!({ "to": to, "buffer": config.access_log.buffer }));
+    if let Some(ids) = &config.request_id {
+        root.insert("request_id".into(), policy::request_id(ids));
+    }
     let shutdown = &config.shutdown;
     root.insert(
         "shutdown".into(),
@@ -97,6 +101,7 @@ fn listener(listener: &Listener) -> Value {
     if let Some(of) = &listener.tls {
         out["tls"] = tls::tls(of);
     }
+    policy::listener(&listener.policy, out.as_object_mut().expect("it is a map"));
     out
 }
 
@@ -127,6 +132,7 @@ fn route(route: &Route) -> Value {
         matcher.insert("query".into(), query.collect::<Map<_, _>>().into());
     }
     out.insert("match".into(), matcher.into());
+    policy::route(&route.policy, &mut out);
     match &route.action {
         Action::Forward { service, rewrite } => {
             out.insert("service".into(), text(service));
@@ -261,6 +267,7 @@ fn service(service: &Service) -> Value {
     );
     let hold = json!({ "max_wait": write_time(service.hold.max_wait), "max_requests": service.hold.max_requests });
     out.insert("hold".into(), hold);
+    policy::service(&service.policy, &mut out);
     out.into()
 }
 

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::Version;
 use http::header;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
-use pingora_error::{Error, ErrorSource, ErrorType, Result};
+use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::answer::Answer;
 use super::at_once::{self, Boxed};
+use super::compress::{self, Asked, Encoder, Verdict};
 use super::context::{Attempt, Context, RequestLine};
 use super::direct::Directed;
 use super::failure::{classify, explain, is_stale};
@@ -189,6 +191,26 @@ impl ProxyHttp for App {
         at_once::done(self.reply(session, response, ctx))
     }
 
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<Duration>> {
+        if let Some(encoder) = &mut ctx.encoder {
+            let encoder = encoder.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let piece = body.take().unwrap_or_default();
+            let encoded = encoder.encode(&piece, end_of_stream);
+            let encoded = encoded.or_err(ErrorType::InternalError, "the body cannot be compressed")?;
+            *body = (!encoded.is_empty()).then_some(encoded);
+            if end_of_stream {
+                ctx.encoder = None;
+            }
+        }
+        Ok(None)
+    }
+
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
@@ -327,9 +349,11 @@ impl App {
         if self.is_last(ctx) {
             session.set_keepalive(None);
         }
+        ctx.learn_origin(&session.req_header().headers);
         let logs = self.services.access_log.enabled();
-        if logs || ctx.held.snapshot.judges() {
-            ctx.sent_id = session.req_header().headers.get(&request_id::HEADER).cloned();
+        let ids = ctx.held.snapshot.generation.table.config.request_id.clone();
+        if ids.is_some() || logs || ctx.held.snapshot.judges() {
+            ctx.sent_id = request_id::sent(ids.as_ref(), &session.req_header().headers);
         }
         if logs {
             let request = session.req_header();
@@ -398,10 +422,15 @@ impl App {
             exposed: None,
             cookie: None,
         };
+        // The end of an HTTP/2 body may come with trailers, after which nothing can be sent.
+        let may_compress = is_final && status != 101 && response.version < Version::HTTP_2;
         if headers::to_client(response, &reply)? == Persistence::Close {
             session.set_keepalive(None);
         }
         ctx.ends_with_connection = reply.http10 && !response.headers.contains_key(header::CONTENT_LENGTH);
+        if may_compress {
+            ctx.compress(session.req_header(), response)?;
+        }
         if is_final {
             ctx.decorate(response)?;
             ctx.status = status;
@@ -425,7 +454,8 @@ impl App {
 }
 
 /// Makes the client's request one to the endpoint.
-fn forward(session: &Session, request: &mut RequestHeader, ctx: &Context) -> Result<()> {
+fn forward(session: &Session, request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+    let name = ctx.name();
     let Some(destination) = &ctx.destination else {
         return Error::e_explain(ErrorType::InternalError, "forwarding without a destination");
     };
@@ -440,11 +470,13 @@ fn forward(session: &Session, request: &mut RequestHeader, ctx: &Context) -> Res
     }
     let hop = Hop {
         client: &ctx.client,
+        proxied: ctx.origin.is_proxied.then_some(ctx.origin.client),
         scheme: ctx.link.scheme(),
         certificate: ctx.link.secure.as_ref().and_then(|secured| secured.client.as_deref()),
         path_and_query: destination.path_and_query.as_deref(),
         upgrade: ctx.upgrade,
         host_rewrite: rewrite.host.as_ref(),
+        name: name.as_ref(),
         edits: &rewrite.request_headers,
     };
     headers::to_endpoint(request, session.req_header().version, &hop)
@@ -471,6 +503,28 @@ impl Context {
         }
     }
 
+    /// Makes the answer smaller, if that is wanted and the client can read it.
+    fn compress(&mut self, request: &RequestHeader, response: &mut ResponseHeader) -> Result<()> {
+        let Some(policy) = self.compiled_service().and_then(|service| service.service.policy.compression.as_ref())
+        else {
+            return Ok(());
+        };
+        let asked = Asked { version: request.version, headers: &request.headers };
+        let mut verdict = compress::decide(policy, asked, response);
+        let mut encoder = None;
+        if let Verdict::Encode(coding) = verdict
+            && request.method != http::Method::HEAD
+        {
+            encoder = Encoder::new(coding, policy.level);
+            if encoder.is_none() {
+                verdict = Verdict::LeaveForThisClient;
+            }
+        }
+        compress::adjust(response, verdict, request.version == Version::HTTP_11)?;
+        self.encoder = encoder.map(std::sync::Mutex::new);
+        Ok(())
+    }
+
     fn version_meter(&self) -> Option<&crate::outcome::Meter> {
         let destination = self.destination.as_ref()?;
         let service = self.held.snapshot.runtime.service(destination.service);
@@ -484,7 +538,12 @@ impl Context {
     }
 
     /// What this proxy adds to a response: the sticky cookie, and the decision if it may be shown.
-    pub fn decorate(&self, response: &mut ResponseHeader) -> Result<()> {
+    pub fn decorate(&mut self, response: &mut ResponseHeader) -> Result<()> {
+        if self.held.snapshot.generation.table.config.request_id.as_ref().is_some_and(|ids| ids.respond)
+            && let Some((header, name)) = self.name()
+        {
+            response.insert_header(header, name)?;
+        }
         let generation = &self.held.snapshot.generation;
         if generation.table.config.expose.response_headers {
             response.insert_header("x-switchback-generation", &self.held.number)?;

@@ -2,15 +2,18 @@
 //! accounted for, so a cancelled exchange, a panic or a vanished client leaks nothing.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
+use super::admit::Admitted;
 use super::app::Incoming;
+use super::compress::Encoder;
 use super::headers;
 use super::held::Held;
 use super::judged::Judged;
+use super::origin::Origin;
 use super::recall::{Recall, Why};
 use super::request_id;
 use super::services::Services;
@@ -48,6 +51,11 @@ pub struct Context {
     pub services: Arc<Services>,
     pub link: Arc<Link>,
     pub client: Arc<headers::Client>,
+    /// Whose request it is.
+    pub origin: Origin,
+    pub admitted: Admitted,
+    /// Makes the answer's body smaller. Never shared: the engine demands `Sync`.
+    pub encoder: Option<Mutex<Encoder>>,
     pub upgrade: Option<Upgrade>,
     pub held: Arc<Held>,
     pub thread: Thread,
@@ -80,7 +88,7 @@ pub struct Context {
     pub body_bytes: Option<u64>,
     pub error: Option<ErrorClass>,
     fate: Option<Fate>,
-    /// The client's `x-request-id`, kept only while somebody may ask for it.
+    /// The name that came with the request, kept only while somebody may ask for it.
     pub sent_id: Option<HeaderValue>,
     /// What the request is called, once somebody has asked.
     id: Option<RequestId>,
@@ -104,6 +112,9 @@ impl Context {
         let Incoming { link, client, upgrade, recall } = incoming;
         Context {
             services,
+            origin: Origin::peer(link.client.ip()),
+            admitted: Admitted::default(),
+            encoder: None,
             link,
             client,
             upgrade,
@@ -136,6 +147,15 @@ impl Context {
         }
     }
 
+    /// Whose request it is, by what proxies that are believed say.
+    pub fn learn_origin(&mut self, headers: &http::HeaderMap) {
+        let listener = self.link.listener().config.load();
+        let trusted = &listener.policy.trusted_proxies;
+        if !trusted.is_empty() {
+            self.origin = Origin::of(self.link.client.ip(), headers, trusted);
+        }
+    }
+
     pub fn compiled_service(&self) -> Option<&CompiledService> {
         let destination = self.destination.as_ref()?;
         Some(self.held.snapshot.generation.table.service(destination.service))
@@ -145,6 +165,13 @@ impl Context {
     pub fn request_id(&mut self) -> RequestId {
         let sent = self.sent_id.as_ref().and_then(|sent| RequestId::sent(sent.as_bytes()));
         *self.id.get_or_insert_with(|| sent.unwrap_or_else(|| request_id::make(self.thread)))
+    }
+
+    /// What the request is called, as a field; `None` if requests are not named.
+    pub fn name(&mut self) -> Option<(http::HeaderName, HeaderValue)> {
+        let header = self.held.snapshot.generation.table.config.request_id.as_ref()?.header.clone();
+        let id = self.request_id();
+        Some((header, HeaderValue::from_str(id.as_str()).expect("an id is visible ASCII")))
     }
 
     /// The request now counts as in flight on its version.
@@ -253,7 +280,8 @@ impl Context {
         self.services.access_log.submit(AccessRecord {
             at: crate::telemetry::unix_ms(),
             request_id,
-            client: self.link.client.ip(),
+            client: self.origin.client,
+            peer: Some(self.link.client.ip().to_canonical()).filter(|peer| *peer != self.origin.client),
             listener: self.link.connection.listener.clone(),
             method: line.method,
             host: line.host,

@@ -5,11 +5,13 @@
 //! (what it carries, and its account at the end); for rollouts, `judged` (evidence, the shield) and `recall`
 //! (calling back what a canary keeps waiting).
 
+pub mod admit;
 #[cfg(test)]
 mod agreement;
 pub mod answer;
 pub mod app;
 mod at_once;
+pub mod compress;
 pub mod connection;
 pub mod context;
 pub mod copies;
@@ -22,6 +24,7 @@ pub mod held;
 mod http2;
 mod judged;
 pub mod mirror;
+pub mod origin;
 mod recall;
 mod request_id;
 pub mod respond;
