@@ -93,7 +93,7 @@ impl Journal {
         }
         metrics::gauge!(names::JOURNAL_WRITABLE).set(1.0);
         let trouble = Arc::new(Mutex::new(Trouble { unwritten: None, files }));
-        let held = Held::Open(store);
+        let held = Held::Open(Box::new(store));
         let writer = Writer { dir: dir.into(), held, waiting: VecDeque::new(), trouble: trouble.clone(), events };
         let lost = CancellationToken::new();
         let guard = lost.clone().drop_guard();
@@ -220,7 +220,7 @@ fn lost_one() {
 
 /// Whether the files are this process's.
 enum Held {
-    Open(Store),
+    Open(Box<Store>),
     /// Another process has them.
     LetGo,
     /// They are ours again and cannot be opened; tried again like a write.
@@ -320,7 +320,7 @@ impl Writer {
 
     fn open_again(&mut self) -> Result<&mut Store, JournalError> {
         if !matches!(self.held, Held::Open(_)) {
-            self.held = Held::Open(Store::open(&self.dir)?);
+            self.held = Held::Open(Box::new(Store::open(&self.dir)?));
         }
         match &mut self.held {
             Held::Open(store) => Ok(store),
@@ -360,7 +360,7 @@ impl Writer {
                 }
             }
         }
-        let files = self.store().map(Store::notes).unwrap_or_default();
+        let files = self.store().map(|store| store.notes()).unwrap_or_default();
         let mut trouble = self.trouble.lock().expect("no holder panics");
         for news in files.iter().filter(|note| !trouble.files.contains(note)) {
             self.events.emit(Event { kind: "warning", message: news.clone(), ..Event::default() });

@@ -138,7 +138,7 @@ fn a_failed_write_is_kept_shown_and_tried_again() {
     let events = Events::default();
     let mut writer = Writer {
         dir: dir.path().into(),
-        held: Held::Open(store),
+        held: Held::Open(Box::new(store)),
         waiting: VecDeque::new(),
         trouble: trouble.clone(),
         events: events.clone(),
