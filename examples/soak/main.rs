@@ -62,7 +62,8 @@ fn build() -> Result<(), String> {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--bin", "switchback", "--profile", profile]);
+    // With this example, so that both are built with the same features of what they share.
+    command.args(["build", "--quiet", "--bin", "switchback", "--example", "soak", "--profile", profile]);
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
     match command.status() {
         Ok(status) if status.success() => Ok(()),
