@@ -292,6 +292,7 @@ fn forward(head: &Head, bytes: &[u8]) {
         upgrade: head.upgrade,
         host_rewrite: None,
         name: None,
+        trailers: false,
         edits: &edits,
     };
     headers::to_endpoint(&mut request, version, &hop).expect("its target was let through");

@@ -523,6 +523,9 @@ fn forward(session: &Session, request: &mut RequestHeader, ctx: &mut Context) ->
         // The token is between the client and this proxy.
         request.remove_header(&force.header);
     }
+    if ctx.shared {
+        headers::strip_what_the_client_nominated(request, &session.req_header().headers);
+    }
     let hop = Hop {
         client: &ctx.client,
         proxied: ctx.origin.is_proxied.then_some(ctx.origin.client),

@@ -9,9 +9,9 @@ use http::HeaderValue;
 
 use super::admit::Admitted;
 use super::app::Incoming;
+use super::compress::Encoder;
 use super::gate::Connecting;
 use super::grpc::{self, Call};
-use super::compress::Encoder;
 use super::headers;
 use super::held::Held;
 use super::judged::Judged;

@@ -343,19 +343,29 @@ fn strip_nominated(fields: &mut impl Fields) {
     if !fields.all().contains_key(CONNECTION) {
         return;
     }
-    let named: Vec<HeaderName> = fields
-        .all()
+    for name in nominated(fields.all()) {
+        fields.drop_all(&name);
+    }
+    fields.drop_all(&CONNECTION);
+}
+
+/// As the client's own fields say it: the engine takes Connection out of a request to an HTTP/2 endpoint, but not what
+/// it names.
+pub fn strip_what_the_client_nominated(request: &mut RequestHeader, client: &HeaderMap) {
+    for name in nominated(client) {
+        request.drop_all(&name);
+    }
+}
+
+fn nominated(fields: &HeaderMap) -> Vec<HeaderName> {
+    fields
         .get_all(CONNECTION)
         .iter()
         .flat_map(|value| list(value.as_bytes()))
         .filter(|option| !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive"))
         .filter_map(|option| HeaderName::from_bytes(option).ok())
         .filter(|name| ![CONTENT_LENGTH, TRANSFER_ENCODING, HOST].contains(name))
-        .collect();
-    for name in &named {
-        fields.drop_all(name);
-    }
-    fields.drop_all(&CONNECTION);
+        .collect()
 }
 
 /// Removes what ends at the next hop whatever Connection says. The engine carries no trailers, so the two fields

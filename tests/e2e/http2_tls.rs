@@ -63,5 +63,5 @@ async fn a_drain_over_tls_ends_the_stream_alone() {
     let events = events.rest().await;
     assert!(events.is_whole() && events.text().ends_with(": switchback: shutting down, reconnect\n\n"), "{events:?}");
     assert!(client.end().await.is_ok());
-    assert_eq!(world.exit(std::time::Duration::from_secs(15)).await.code(), Some(0));
+    assert_eq!(world.exit(std::time::Duration::from_secs(15)).await.code(), Some(3));
 }
