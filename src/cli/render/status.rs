@@ -243,7 +243,7 @@ mod tests {
             listener web  0.0.0.0:8080  tls  64 connections\n  \
               certificate old.test  EXPIRED\n  \
               certificate staff.test  ends in 6d 0h, client certificate required\n  \
-              certificate shop.test and 2 more  ends in 60d"
+              certificate shop.test and 2 more  ends in 60d 0h"
         );
     }
 

@@ -206,15 +206,24 @@ fn service() -> impl Strategy<Value = Service> {
         ("[a-z]{1,6}", of((1..90_000_u64).prop_map(Duration::from_secs)))
             .prop_map(|(name, ttl)| Sticky::Cookie { name, ttl }),
     ]);
-    let outlier = (of(outlier()), 0..=10_000_u32, of(1..1_000_000_u64));
+    let outlier = (of(outlier().boxed()), 0..=10_000_u32, of(1..1_000_000_u64));
     let policies = (
-        (retry(), time(), time(), time(), time(), of(time())),
+        (retry().boxed(), time(), time(), time(), time(), of(time())),
         (of(0..1_u64 << 40), of(1..1_000_000_u64), time()),
         (time(), time(), time(), time()),
         (time(), 0..1_000_usize),
     );
     let force = of(header()).prop_map(|header| header.map(|header| Force { header, token: None, token_file: None }));
-    (versions, any::<bool>(), vec(0..500_u32, 4), sticky, force, (of(health()), of(rollout())), outlier, policies)
+    (
+        versions,
+        any::<bool>(),
+        vec(0..500_u32, 4),
+        sticky,
+        force,
+        (of(health().boxed()), of(rollout().boxed())),
+        outlier,
+        policies,
+    )
         .prop_map(
             |(
                 versions,
@@ -277,9 +286,12 @@ fn route_parts() -> impl Strategy<Value = (Match, u8, Rewrite, u16, Vec<(HeaderN
 
 fn config() -> impl Strategy<Value = Config> {
     let listeners = btree_map(name(), (time(), 1..9_999_usize, 1..500_usize), 1..3);
-    let services =
-        (btree_map(name(), service(), 1..3), btree_map(name(), gate(), 0..3), btree_map(name(), notification(), 0..3));
-    (listeners, vec(route_parts(), 0..4), services, any::<bool>(), of(Just("/x/y"))).prop_map(
+    let services = (
+        btree_map(name(), service().boxed(), 1..3),
+        btree_map(name(), gate().boxed(), 0..3),
+        btree_map(name(), notification().boxed(), 0..3),
+    );
+    (listeners, vec(route_parts().boxed(), 0..4), services, any::<bool>(), of(Just("/x/y"))).prop_map(
         |(listeners, routes, (mut services, gates, notifications), flag, dir)| {
             let (gate_names, told): (Vec<Name>, Vec<Name>) =
                 (gates.keys().cloned().collect(), notifications.keys().cloned().collect());
