@@ -2,13 +2,14 @@
 //! accounted for, so a cancelled exchange, a panic or a vanished client leaks nothing.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
 use super::admit::Admitted;
 use super::app::Incoming;
+use super::compress::Encoder;
 use super::headers;
 use super::held::Held;
 use super::judged::Judged;
@@ -53,6 +54,8 @@ pub struct Context {
     /// Whose request it is.
     pub origin: Origin,
     pub admitted: Admitted,
+    /// Makes the answer's body smaller. Never shared: the engine demands `Sync`.
+    pub encoder: Option<Mutex<Encoder>>,
     pub upgrade: Option<Upgrade>,
     pub held: Arc<Held>,
     pub thread: Thread,
@@ -64,6 +67,8 @@ pub struct Context {
     /// Incarnations of endpoints that failed the request, one entry per attempt.
     pub tried: Vec<u64>,
     pub attempts: u32,
+    /// Interim answers so far.
+    pub interim: u8,
     /// The second chance after a stale pooled connection has been used.
     pub stale_retried: bool,
     pub judged: Judged,
@@ -111,6 +116,7 @@ impl Context {
             services,
             origin: Origin::peer(link.client.ip()),
             admitted: Admitted::default(),
+            encoder: None,
             link,
             client,
             upgrade,
@@ -123,6 +129,7 @@ impl Context {
             attempt: None,
             tried: Vec::new(),
             attempts: 0,
+            interim: 0,
             stale_retried: false,
             judged: Judged::Not,
             shielded: false,
