@@ -1,6 +1,7 @@
 //! What is known of endpoints while they run: health, ejection, resolved addresses; and which one is next.
 
 pub mod budget;
+pub mod carry;
 pub mod checks;
 pub mod health;
 pub mod hold;
@@ -14,6 +15,7 @@ pub mod state;
 pub(crate) mod testing;
 mod warm;
 
+pub use carry::Carried;
 pub use checks::Checks;
 pub use hold::HoldEnd;
 pub use outlier::Passive;

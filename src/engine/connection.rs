@@ -358,6 +358,9 @@ pub(super) fn waits(link: &Link) -> Waits {
 
 /// Refused before the engine saw it: counted without a route.
 pub(super) fn count_refusal(engine: &Engine, link: &Link, status: u16) {
+    if link.listener().is_trial() {
+        return;
+    }
     let snapshot = engine.services.live.pointer().load();
     snapshot.codes.codes(&snapshot.generation, None, None).count(link.connection.thread, status);
 }
