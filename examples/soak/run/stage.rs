@@ -35,7 +35,7 @@ pub struct Done {
 }
 
 impl Stage {
-    pub async fn start(seed: u64) -> Stage {
+    pub async fn start(seed: u64, supervised: bool) -> Stage {
         let world = World::new();
         let mut origins = Vec::new();
         for version in VERSIONS {
@@ -50,7 +50,10 @@ impl Stage {
         let mut stage = Stage { origins, instances: 0, routes: seed % 1000, world };
         let text = stage.text();
         stage.world.write_config(&text);
-        stage.world.spawn_with(&["run", "-c", "switchback.yaml", "--threads", "2"]);
+        match supervised {
+            true => stage.world.spawn_with(&["run", "-c", "switchback.yaml", "--threads", "2"]),
+            false => stage.world.spawn(),
+        }
         stage.world.ready().await;
         stage.all_healthy().await;
         stage
