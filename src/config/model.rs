@@ -22,8 +22,8 @@ pub mod tls;
 pub use http2::Http2;
 pub use networks::Networks;
 pub use policy::{
-    Access, ListenerPolicy, Maintenance, ProxyMode, ProxyProtocol, RateKey, RateLimit, RequestIds, RoutePolicy,
-    ServicePolicy,
+    Access, Coding, Compression, ListenerPolicy, Maintenance, MediaType, ProxyMode, ProxyProtocol, RateKey, RateLimit,
+    RequestIds, RoutePolicy, ServicePolicy,
 };
 pub use resilience::{Outlier, Retry, RetryMethods, RetryOn, SlowRule, SuccessRule};
 // All but `Strategy`, which tests know as a trait of proptest.

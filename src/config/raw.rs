@@ -23,7 +23,7 @@ mod tls;
 
 pub use http2::Http2;
 pub use notices::{Gate, NoticeHook, Notification};
-pub use policy::{Access, Maintenance, ProxyProtocol, RateKey, RateLimit, RequestIds};
+pub use policy::{Access, Compression, Maintenance, ProxyProtocol, RateKey, RateLimit, RequestIds};
 pub use resilience::{Circuit, Health, Outlier, Retry, RetryOn};
 pub use rollout::{
     Custom, Events, Freeze, Guardrails, LatencyBelow, Prometheus, Rollout, Shield, Stage, StageKeys, StageMatch,
@@ -302,6 +302,8 @@ keys! {
         rate_limit: RateLimit = optional,
         /// Answers instead of the service, testers excepted.
         maintenance: Maintenance = optional,
+        /// Makes answers smaller. Off without the section.
+        compression: Compression = optional,
     }
 }
 
