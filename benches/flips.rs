@@ -81,7 +81,7 @@ fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
     for client in clients {
         client.join().map_err(|_| "a client panicked")?;
     }
-    instance.shutdown(tokio_util::sync::CancellationToken::new());
+    instance.stop();
     let receipts = receipts?;
     let (sent, failed) = (sent.load(Ordering::Relaxed), failed.load(Ordering::Relaxed));
     println!(

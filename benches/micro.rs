@@ -104,6 +104,7 @@ fn config(shape: Shape, routes: usize, services: usize) -> Arc<Config> {
         admin: Admin { bind: AdminBind::Tcp("127.0.0.1:9900".parse().expect("an address")), insecure: false },
         expose: Expose::default(),
         access_log: AccessLog { to: AccessLogTarget::Off, buffer: 8192 },
+        upgrade: Default::default(),
         request_id: None,
         shutdown: Shutdown {
             pre_drain: Duration::from_secs(2),

@@ -13,6 +13,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("routing", &["config"]),
     ("wire", &[]),
+    ("sockets", &[]),
+    // What a supervisor and its workers say.
+    ("handover", &["sockets"]),
+    ("supervisor", &["handover", "sockets", "telemetry"]),
     ("analysis", &[]),
     ("rollout", &["analysis", "config", "routing"]),
     // Rollouts that never happened.
@@ -49,7 +53,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "net",
-        &["limits", "config", "routing", "sessions", "outcome", "telemetry", "control", "wire", "engine", "endpoints"],
+        &[
+            "limits",
+            "sockets",
+            "config",
+            "routing",
+            "sessions",
+            "outcome",
+            "telemetry",
+            "control",
+            "wire",
+            "engine",
+            "endpoints",
+        ],
     ),
     (
         "engine",
@@ -69,7 +85,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "endpoints",
         ],
     ),
-    ("admin", &["config", "routing", "control", "sessions", "telemetry", "outcome", "endpoints"]),
+    (
+        "admin",
+        &["sockets", "handover", "config", "routing", "control", "sessions", "telemetry", "outcome", "endpoints"],
+    ),
     (
         "worker",
         &[
@@ -85,6 +104,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "net",
             "engine",
             "admin",
+            "handover",
+            "sockets",
         ],
     ),
     // The demo counts its own data threads as `run` does.
@@ -99,6 +120,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "rollout",
             "simulate",
             "control",
+            "supervisor",
             "worker",
             "demo",
             "telemetry",
@@ -119,6 +141,7 @@ const EXCEPTIONS: &[(&str, &str, &[&str], &str)] = &[
 
 /// Parts that decide and do nothing: no clock, no input or output, no runtime, no engine.
 const PURE: &[&str] = &[
+    "supervisor/machine",
     "alerts/notice",
     "alerts/payload",
     "analysis",

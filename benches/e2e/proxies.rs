@@ -135,7 +135,7 @@ impl Running {
         let file = folder.path().join(FILE);
         let mut command = Command::new(&proxy.program);
         match proxy.kind {
-            Kind::Switchback => command.args(["run", "--threads", "1", "-c"]).arg(&file),
+            Kind::Switchback => command.args(["run", "--no-supervisor", "--threads", "1", "-c"]).arg(&file),
             Kind::Bare => command.args([address.to_string(), origin.to_string(), "1".to_string()]),
             Kind::Nginx => command.arg("-p").arg(folder.path()).arg("-c").arg(&file),
             Kind::Haproxy => command.args(["-W", "-db", "-f"]).arg(&file),

@@ -105,6 +105,7 @@ fn one_line(text: &str) -> String {
 pub fn parse(call: &ChangeCall, query: &mut Query, headers: &HeaderMap, bytes: &[u8]) -> Result<Change, Problem> {
     let bad = Problem::bad_request;
     match call {
+        ChangeCall::Upgrade => Err(bad("an upgrade is no change of the configuration".into())),
         ChangeCall::Apply => {
             let confirm_ms = match query.take("confirm").map_err(bad)? {
                 None => None,
@@ -221,7 +222,7 @@ fn rollout_action(verb: RolloutVerb, headers: &HeaderMap, bytes: &[u8]) -> Resul
 }
 
 /// A body that may be left out.
-fn json<T: DeserializeOwned + Default>(headers: &HeaderMap, bytes: &[u8], example: &str) -> Result<T, Problem> {
+pub fn json<T: DeserializeOwned + Default>(headers: &HeaderMap, bytes: &[u8], example: &str) -> Result<T, Problem> {
     if bytes.iter().all(u8::is_ascii_whitespace) { Ok(T::default()) } else { needed(headers, bytes, example) }
 }
 

@@ -23,7 +23,9 @@ mod stall;
 pub mod token;
 pub mod unique;
 pub mod units;
+mod upgrade;
 
 pub use problem::Document as Refusal;
 pub use server::Admin;
 pub use token::Token;
+pub use upgrade::Upgrades;

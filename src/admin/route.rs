@@ -33,6 +33,8 @@ pub enum Read {
 /// A call that changes state: it needs the token and is audited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeCall {
+    /// A new process takes over.
+    Upgrade,
     Apply,
     Reload,
     Confirm,
@@ -127,6 +129,7 @@ fn by_path(path: &str) -> Option<Call> {
         ["api", "v1", "events"] => return Some(Call::Read(Read::Events)),
         ["api", "v1", "audit"] => return Some(Call::Read(Read::Audit)),
         ["api", "v1", "config", "plan"] => return Some(Call::Plan),
+        ["api", "v1", "upgrade"] => ChangeCall::Upgrade,
         ["api", "v1", "config", "apply"] => ChangeCall::Apply,
         ["api", "v1", "config", "reload"] => ChangeCall::Reload,
         ["api", "v1", "config", "confirm"] => ChangeCall::Confirm,
@@ -186,6 +189,7 @@ mod tests {
             (Method::GET, "/api/v1/status", Call::Read(Read::Status)),
             (Method::GET, "/api/v1/config/effective", Call::Read(Read::Effective)),
             (Method::POST, "/api/v1/config/plan", Call::Plan),
+            (Method::POST, "/api/v1/upgrade", Call::Change(ChangeCall::Upgrade)),
             (Method::POST, "/api/v1/config/apply", Call::Change(ChangeCall::Apply)),
             (Method::POST, "/api/v1/config/reload", Call::Change(ChangeCall::Reload)),
             (Method::POST, "/api/v1/config/confirm", Call::Change(ChangeCall::Confirm)),

@@ -26,13 +26,15 @@ use super::problem::Problem;
 use super::query::Query;
 use super::read;
 use super::route::{self, Call, ChangeCall, Read};
-use super::sockets::{self, Listening};
+use super::sockets::{self, Listening, Socket};
 use super::stall::Stall;
 use super::token::Token;
+use super::upgrade::{self, Upgrades};
 use crate::config::model::{Admin as AdminConfig, AdminBind};
 use crate::control::api::Request as ChangeRequest;
 use crate::control::ports::{AdminListener, Prepared};
 use crate::control::{Handle, Phase};
+use crate::sockets::Sockets;
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 256;
@@ -59,7 +61,10 @@ pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
 pub struct Admin {
     shared: Arc<Shared>,
     runtime: tokio::runtime::Handle,
+    sockets: Arc<dyn Sockets>,
     open: Mutex<Option<Open>>,
+    /// Cancelled when calls are taken.
+    go: CancellationToken,
 }
 
 struct Shared {
@@ -78,6 +83,8 @@ struct Shared {
 struct Attached {
     handle: Handle,
     token: Token,
+    /// `None` without a supervisor.
+    upgrades: Option<Upgrades>,
 }
 
 /// The address in use.
@@ -105,12 +112,18 @@ struct Connection {
 
 impl Admin {
     /// `runtime`: where calls are answered, the control runtime.
-    pub fn new(runtime: tokio::runtime::Handle, metrics: Metrics, phase: watch::Receiver<Phase>) -> Arc<Admin> {
-        Admin::with_head_timeout(runtime, metrics, phase, HEAD_TIMEOUT)
+    pub fn new(
+        runtime: tokio::runtime::Handle,
+        sockets: Arc<dyn Sockets>,
+        metrics: Metrics,
+        phase: watch::Receiver<Phase>,
+    ) -> Arc<Admin> {
+        Admin::with_head_timeout(runtime, sockets, metrics, phase, HEAD_TIMEOUT)
     }
 
     fn with_head_timeout(
         runtime: tokio::runtime::Handle,
+        sockets: Arc<dyn Sockets>,
         metrics: Metrics,
         phase: watch::Receiver<Phase>,
         head_timeout: Duration,
@@ -126,12 +139,23 @@ impl Admin {
             tasks: TaskTracker::new(),
             head_timeout,
         };
-        Arc::new(Admin { shared: Arc::new(shared), runtime, open: Mutex::new(None) })
+        Arc::new(Admin {
+            shared: Arc::new(shared),
+            runtime,
+            sockets,
+            open: Mutex::new(None),
+            go: CancellationToken::new(),
+        })
+    }
+
+    /// Connections wait in the kernel's queue until this is said: another process may still answer them.
+    pub fn accept(&self) {
+        self.go.cancel();
     }
 
     /// From now on every call is answered. Only the first call counts.
-    pub fn attach(&self, handle: Handle, token: Token) {
-        if self.shared.attached.set(Attached { handle, token }).is_err() {
+    pub fn attach(&self, handle: Handle, token: Token, upgrades: Option<Upgrades>) {
+        if self.shared.attached.set(Attached { handle, token, upgrades }).is_err() {
             warn!("the admin API was attached twice; the first controller stays");
         }
     }
@@ -156,7 +180,7 @@ impl AdminListener for Admin {
             return Ok(Box::new(Next::Same));
         }
         let _inside = self.runtime.enter();
-        let listening = sockets::bind(&wanted.bind)?;
+        let listening = sockets::listen(&self.sockets, &wanted.bind)?;
         Ok(Box::new(Next::Bound(wanted.bind.clone(), listening)))
     }
 
@@ -169,7 +193,7 @@ impl AdminListener for Admin {
         let open = Open { wanted, address: listening.address(), stop: CancellationToken::new() };
         info!(address = open.address, "admin API listens");
         let (shared, stop) = (self.shared.clone(), open.stop.clone());
-        self.shared.tasks.spawn_on(accept(shared, listening, stop), &self.runtime);
+        self.shared.tasks.spawn_on(accept(shared, listening, stop, self.go.clone()), &self.runtime);
         let before = self.open.lock().expect("no holder panics").replace(open);
         if let Some(before) = before {
             info!(address = before.address, "admin API leaves its address");
@@ -182,7 +206,8 @@ impl AdminListener for Admin {
     }
 }
 
-async fn accept(shared: Arc<Shared>, listening: Listening, stop: CancellationToken) {
+async fn accept(shared: Arc<Shared>, listening: Listening, stop: CancellationToken, go: CancellationToken) {
+    tokio::select! { () = stop.cancelled() => return, () = go.cancelled() => {} }
     loop {
         let permit = tokio::select! {
             () = stop.cancelled() => return,
@@ -206,14 +231,14 @@ async fn accept_one(
     stop: &CancellationToken,
     permit: OwnedSemaphorePermit,
 ) -> std::io::Result<()> {
-    match listening {
-        Listening::Tcp(listener, bound) => {
+    match &listening.socket {
+        Socket::Tcp(listener, bound) => {
             let (stream, peer) = listener.accept().await?;
             stream.set_nodelay(true)?;
             let local = stream.local_addr().unwrap_or(*bound);
             shared.tasks.spawn(serve(shared.clone(), stream, Connection::tcp(local, peer, stop.clone()), permit));
         }
-        Listening::Unix(listener, _) => {
+        Socket::Unix(listener) => {
             let (stream, _) = listener.accept().await?;
             let from = match stream.peer_cred() {
                 Ok(cred) => format!("unix uid {} pid {}", cred.uid(), cred.pid().unwrap_or(0)),
@@ -347,6 +372,9 @@ async fn change_state(
         }
         return Err(problem);
     }
+    if call == ChangeCall::Upgrade {
+        return upgrade(shared, attached, &caller, head, body).await;
+    }
     let request = match understand(shared, &caller, head, body, &call).await {
         Ok(request) => request,
         Err(problem) => {
@@ -366,6 +394,27 @@ async fn change_state(
     Ok(change::answer(result))
 }
 
+/// Audited by whichever process serves afterwards.
+async fn upgrade(
+    shared: &Shared,
+    attached: &Attached,
+    caller: &Caller,
+    head: &Parts,
+    body: &mut Incoming,
+) -> Result<Response, Problem> {
+    Query::parse(head.uri.query()).map_err(Problem::bad_request)?.finish().map_err(Problem::bad_request)?;
+    let binary = upgrade::binary(&head.headers, &small(body).await?)?;
+    let Some(upgrades) = &attached.upgrades else {
+        let problem = upgrade::nobody();
+        attached.handle.record_audit(change::audit(caller, "upgrade".into(), &Err(problem.clone())));
+        return Err(problem);
+    };
+    let asked = upgrades(binary, caller.author().0, caller.from.clone());
+    // On its own, as every change.
+    let outcome = shared.tasks.spawn(asked).await;
+    upgrade::answer(outcome.map_err(|_| internal("the upgrade ended without an answer; look at `status`"))?)
+}
+
 async fn understand(
     shared: &Shared,
     caller: &Caller,
@@ -377,7 +426,9 @@ async fn understand(
     let mut query = Query::parse(head.uri.query()).map_err(Problem::bad_request)?;
     let bytes = match call {
         ChangeCall::Apply => shared.read_config(incoming).await?,
-        ChangeCall::Reload | ChangeCall::Confirm | ChangeCall::Revert { .. } => small(incoming).await?,
+        ChangeCall::Upgrade | ChangeCall::Reload | ChangeCall::Confirm | ChangeCall::Revert { .. } => {
+            small(incoming).await?
+        }
         ChangeCall::Switch { .. } | ChangeCall::Weights { .. } | ChangeCall::Rollback { .. } => small(incoming).await?,
         ChangeCall::Drain { .. } | ChangeCall::Hold { .. } | ChangeCall::Release { .. } => small(incoming).await?,
         ChangeCall::Clear { .. } | ChangeCall::Rollout { .. } | ChangeCall::Events { .. } => small(incoming).await?,

@@ -18,7 +18,9 @@ impl World {
     fn new(head_timeout: Duration) -> World {
         let (phase, seen) = watch::channel(Phase::Starting);
         let metrics: Metrics = Arc::new(String::new);
-        let admin = Admin::with_head_timeout(tokio::runtime::Handle::current(), metrics, seen, head_timeout);
+        let sockets = Arc::new(crate::sockets::Direct::new());
+        let admin = Admin::with_head_timeout(tokio::runtime::Handle::current(), sockets, metrics, seen, head_timeout);
+        admin.accept();
         World { admin, phase }
     }
 

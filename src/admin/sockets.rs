@@ -1,134 +1,86 @@
-//! Binds the API's address: TCP, or a Unix socket that only its owner may open.
+//! Listens on the API's address: TCP, or a Unix socket that only its owner may open.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::model::AdminBind;
+use crate::sockets::{Address, Claim, Key, Sockets};
 
 #[derive(Debug)]
-pub enum Listening {
+pub struct Listening {
+    pub socket: Socket,
+    address: String,
+    /// Given up, and a Unix socket's file removed, when this ends.
+    _claim: Claim,
+}
+
+#[derive(Debug)]
+pub enum Socket {
     Tcp(TcpListener, SocketAddr),
-    Unix(UnixListener, SocketFile),
+    Unix(UnixListener),
 }
 
 impl Listening {
     /// As `--admin` takes it.
     pub fn address(&self) -> String {
-        match self {
-            Listening::Tcp(_, address) => format!("http://{address}"),
-            Listening::Unix(_, file) => format!("unix:{}", file.path.display()),
-        }
-    }
-}
-
-/// The file of a Unix socket. Dropping it removes the file, unless another socket has taken its place.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|now| now == self.identity) {
-            let _ = fs::remove_file(&self.path);
-        }
+        self.address.clone()
     }
 }
 
 /// Must be called inside a tokio runtime. The message says what to do.
-pub fn bind(wanted: &AdminBind) -> Result<Listening, String> {
-    match wanted {
-        AdminBind::Tcp(address) => bind_tcp(*address).map_err(|error| {
-            let hint = match error.kind() {
-                io::ErrorKind::AddrInUse => {
-                    "; another process (or an earlier address of this one) has it: choose another `admin.bind`"
-                }
-                io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
-                io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege",
-                _ => "",
-            };
-            format!("admin: cannot listen on {address}: {error}{hint}")
-        }),
-        AdminBind::Unix(path) => {
-            bind_unix(path).map_err(|error| format!("admin: cannot listen on unix:{}: {error}", path.display()))
-        }
-    }
-}
-
-fn bind_tcp(address: SocketAddr) -> io::Result<Listening> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(128)?;
-    let listener = TcpListener::from_std(socket.into())?;
-    let bound = listener.local_addr()?;
-    Ok(Listening::Tcp(listener, bound))
-}
-
-/// Bound under another name, closed to others, then renamed: there is no moment at which somebody else
-/// could connect, and a stale file is replaced in one step.
-fn bind_unix(path: &Path) -> io::Result<Listening> {
-    make_room(path)?;
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".new");
-    let aside = PathBuf::from(aside);
-    make_room(&aside)?;
-    let _ = fs::remove_file(&aside);
-    let listener = UnixListener::bind(&aside)?;
-    let placed = fs::set_permissions(&aside, fs::Permissions::from_mode(0o600))
-        .and_then(|()| identity(&aside))
-        .and_then(|identity| fs::rename(&aside, path).map(|()| identity));
-    match placed {
-        Ok(identity) => Ok(Listening::Unix(listener, SocketFile { path: path.to_path_buf(), identity })),
-        Err(error) => {
-            let _ = fs::remove_file(&aside);
-            Err(error)
-        }
-    }
-}
-
-/// Refuses to replace anything but a socket that nobody answers on.
-fn make_room(path: &Path) -> io::Result<()> {
-    let metadata = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
+pub fn listen(sockets: &Arc<dyn Sockets>, wanted: &AdminBind) -> Result<Listening, String> {
+    let key = match wanted {
+        AdminBind::Tcp(address) => Key::tcp(*address, "admin"),
+        AdminBind::Unix(path) => Key::unix(path.clone()),
     };
-    if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "there is a file of that name, and it is not a socket",
-        ));
-    }
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A full queue must not keep us waiting; it also means that somebody is there.
-    socket.set_nonblocking(true)?;
-    match socket.connect(&SockAddr::unix(path)?) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-        Ok(()) | Err(_) => Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another process answers there: is switchback running already? stop it, or choose another `admin.bind`",
-        )),
+    let (fd, claim) = Claim::take(sockets, key.clone()).map_err(|error| explain(&key.address, &error))?;
+    let (socket, address) = open(wanted, fd).map_err(|error| explain(&key.address, &error))?;
+    Ok(Listening { socket, address, _claim: claim })
+}
+
+fn open(wanted: &AdminBind, fd: OwnedFd) -> io::Result<(Socket, String)> {
+    match wanted {
+        AdminBind::Tcp(_) => {
+            let listener = TcpListener::from_std(fd.into())?;
+            let bound = listener.local_addr()?;
+            Ok((Socket::Tcp(listener, bound), format!("http://{bound}")))
+        }
+        AdminBind::Unix(path) => {
+            let listener = UnixListener::from_std(fd.into())?;
+            Ok((Socket::Unix(listener), format!("unix:{}", path.display())))
+        }
     }
 }
 
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+fn explain(address: &Address, error: &io::Error) -> String {
+    let hint = match (address, error.kind()) {
+        (Address::Tcp(_), io::ErrorKind::AddrInUse) => {
+            "; another process (or an earlier address of this one) has it: choose another `admin.bind`"
+        }
+        (Address::Tcp(_), io::ErrorKind::AddrNotAvailable) => "; no interface of this machine has that address",
+        (Address::Tcp(_), io::ErrorKind::PermissionDenied) => "; ports below 1024 need a privilege",
+        (Address::Tcp(_) | Address::Unix(_), _) => "",
+    };
+    format!("admin: cannot listen on {address}: {error}{hint}")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
     use super::*;
+    use crate::sockets::Direct;
+
+    fn bind(wanted: &AdminBind) -> Result<Listening, String> {
+        let sockets: Arc<dyn Sockets> = Arc::new(Direct::new());
+        listen(&sockets, wanted)
+    }
 
     fn unix(path: &Path) -> Result<Listening, String> {
         bind(&AdminBind::Unix(path.to_path_buf()))
@@ -176,9 +128,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_taken_port_is_named() {
-        let Listening::Tcp(_first, address) = bind(&AdminBind::Tcp("127.0.0.1:0".parse().unwrap())).unwrap() else {
-            panic!("asked for TCP");
-        };
+        let first = bind(&AdminBind::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+        let Socket::Tcp(_, address) = first.socket else { panic!("asked for TCP") };
         let error = bind(&AdminBind::Tcp(address)).unwrap_err();
         assert!(error.contains(&address.to_string()) && error.contains("another process"), "{error}");
     }

@@ -58,7 +58,11 @@ impl Client {
 
     /// The answer as a value, or the refusal.
     pub async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T, Failure> {
-        let (status, bytes) = self.whole(call, ANSWER_TIMEOUT).await?;
+        self.json_within(call, ANSWER_TIMEOUT).await
+    }
+
+    pub async fn json_within<T: DeserializeOwned>(&self, call: Call, within: Duration) -> Result<T, Failure> {
+        let (status, bytes) = self.whole(call, within).await?;
         self.accepted(status, &bytes)?;
         serde_json::from_slice(&bytes).map_err(|error| self.strange(&error.to_string()))
     }

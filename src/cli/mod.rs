@@ -31,6 +31,7 @@ mod run;
 mod simulate;
 mod status;
 mod switch;
+mod upgrade;
 mod weights;
 
 use std::path::PathBuf;
@@ -106,6 +107,8 @@ enum Command {
     Events(events::Args),
     /// List who changed what, newest first
     Audit(audit::Args),
+    /// Let a new process take over from the one that serves
+    Upgrade(upgrade::Args),
     /// Exit 0 if the instance is ready (for containers)
     Healthcheck(healthcheck::Args),
 }
@@ -155,6 +158,7 @@ pub fn main() -> ExitCode {
         Command::Revert(args) => output::block_on(history::revert(args)),
         Command::Events(args) => output::block_on(events::run(args)),
         Command::Audit(args) => output::block_on(audit::run(args)),
+        Command::Upgrade(args) => output::block_on(upgrade::run(args)),
         Command::Healthcheck(args) => output::block_on(healthcheck::run(args)),
     };
     done.unwrap_or_else(|failure| failure.report())
@@ -174,6 +178,7 @@ mod tests {
     fn documented_lines_parse() {
         for line in [
             "run -c switchback.yaml --threads 2",
+            "run --no-supervisor",
             "demo --fault errors --duration 30s",
             "check --format github",
             "check -c conf.d --json",
@@ -210,6 +215,8 @@ mod tests {
             "config init other.yaml --force",
             "events --after 0",
             "audit --limit 5",
+            "upgrade",
+            "upgrade --binary /opt/switchback --json",
             "healthcheck --admin unix:/run/switchback/admin.sock",
             "status --admin http://127.0.0.1:9900 --token-file t -c x.yaml",
         ] {

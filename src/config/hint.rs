@@ -106,6 +106,7 @@ const PLACES: &[(&str, &[&str])] = &[
             "admin",
             "expose",
             "shutdown",
+            "upgrade",
             "state_dir",
             "access_log",
             "request_id",

@@ -47,6 +47,7 @@ pub struct Config {
     pub access_log: AccessLog,
     pub request_id: Option<RequestIds>,
     pub shutdown: Shutdown,
+    pub upgrade: Upgrade,
     pub routes: Vec<Route>,
     pub services: BTreeMap<Name, Service>,
     /// Who may approve a stage that names the gate.
@@ -140,6 +141,24 @@ pub struct Shutdown {
     pub linger: Duration,
     /// Everything still running this long after the signal is cut. Default 9 s.
     pub timeout: Duration,
+}
+
+/// How a new process takes over from the one that serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgrade {
+    /// For the new process to be ready. Default 30 s.
+    pub ready_timeout: Duration,
+    /// Idle keep-alive connections are kept this long by the one before. Default 10 s.
+    pub linger: Duration,
+    /// What still runs in it after this is cut. Default 10 min.
+    pub drain: Duration,
+}
+
+impl Default for Upgrade {
+    fn default() -> Upgrade {
+        let secs = Duration::from_secs;
+        Upgrade { ready_timeout: secs(30), linger: secs(10), drain: secs(600) }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -51,6 +51,8 @@ keys! {
         request_id: RequestIds = optional,
         /// What SIGTERM does. The defaults fit into the 10 s of `docker stop`.
         shutdown: Shutdown = section,
+        /// How a new process takes over from the one that serves.
+        upgrade: Upgrade = section,
         /// Which request goes where. The most specific match wins: host, then path, then the number of other
         /// matchers; ties by order.
         routes: List<Route> = optional,
@@ -166,6 +168,18 @@ keys! {
         linger: Time<0> = default("1s"),
         /// Everything still running this long after the signal is cut.
         timeout: Time<1> = default("9s"),
+    }
+}
+
+keys! {
+    /// How a new process takes over from the one that serves. Only under the supervisor.
+    Upgrade {
+        /// The new process must be ready within this time, or it is ended and the one before stays.
+        ready_timeout: Time<1000> = default("30s"),
+        /// The one before keeps idle keep-alive connections for this long, so that a request on its way is answered.
+        linger: Time<0> = default("10s"),
+        /// What still runs in it after this is cut: requests, and streams.
+        drain: Time<1> = default("10m"),
     }
 }
 

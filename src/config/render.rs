@@ -55,6 +55,15 @@ fn config_value(config: &Config) -> Value {
             "timeout": write_time(shutdown.timeout),
         }),
     );
+    let upgrade = &config.upgrade;
+    root.insert(
+        "upgrade".into(),
+        json!({
+            "ready_timeout": write_time(upgrade.ready_timeout),
+            "linger": write_time(upgrade.linger),
+            "drain": write_time(upgrade.drain),
+        }),
+    );
     root.insert("routes".into(), config.routes.iter().map(route).collect());
     root.insert("services".into(), by_name(config.services.iter(), service));
     if !config.gates.is_empty() {

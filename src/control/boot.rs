@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -31,6 +32,7 @@ use super::{Phase, Source};
 use crate::config::certificate::Dates;
 use crate::config::load;
 use crate::config::{Problem, Problems};
+use crate::endpoints::Carried;
 use crate::journal::{COPY, FILE, Journal, JournalError, Record, Remembered, Whole};
 use crate::outcome::CodesRegistry;
 use crate::routing::compile::split_from;
@@ -51,7 +53,12 @@ pub struct Options {
     pub codes: Arc<CodesRegistry>,
     pub phase: watch::Receiver<Phase>,
     pub connections: Arc<Connections>,
+    /// Waited for before the state is opened.
+    pub turn: Option<Turn>,
 }
+
+/// When it is this process's turn to have the state, with what the one before it knew of endpoints.
+pub type Turn = Pin<Box<dyn Future<Output = Vec<Carried>> + Send>>;
 
 /// Why nothing serves. `Display` is the operator's message.
 #[derive(Debug)]
@@ -116,6 +123,10 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
     let state_dir = match &file {
         Ok(candidate) => candidate.table.config.state_dir.clone(),
         Err(_) => state_dir_of_broken(&options.source, &text),
+    };
+    let carried = match options.turn {
+        Some(turn) => turn.await,
+        None => Vec::new(),
     };
     let (journal, mut remembered) = match &state_dir {
         Some(dir) => {
@@ -213,6 +224,7 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
     } else {
         controller.stand();
     }
+    snapshot.runtime.take_over(carried);
     ports.endpoints.reconcile(&snapshot);
     ports.listeners.commit(listeners);
     ports.admin.commit(admin);

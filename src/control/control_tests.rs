@@ -97,6 +97,7 @@ async fn start(path: &Path) -> Result<World, StartError> {
         codes: Arc::new(CodesRegistry::new(2)),
         phase: seen,
         connections: Connections::new(2),
+        turn: None,
     };
     let handle = start_watching(options, Settings::default()).await?;
     Ok(World { handle, made, _phase: phase })

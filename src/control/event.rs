@@ -1,6 +1,6 @@
 //! All that can happen to what is live. One queue, one reader: `run.rs`.
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::api::{Author, Change, Receipt, Refused};
 use super::candidate::Candidate;
@@ -26,6 +26,13 @@ pub(crate) enum Event {
     File { seen: FileSeen, trigger: Trigger },
     /// The file can (no longer) be seen to change, and why.
     Unwatchable(Option<String>),
+    /// Another process is to take over: decide nothing from now on, and let go of the state. `urgent` hears of
+    /// what cannot wait.
+    Freeze { done: oneshot::Sender<Result<(), String>>, urgent: mpsc::UnboundedSender<String> },
+    /// It does not take over.
+    Thaw { done: oneshot::Sender<()> },
+    /// It has taken over.
+    Retire { done: oneshot::Sender<()> },
     /// The process ends: answer what was asked, write the journal, stop.
     Stop { done: oneshot::Sender<()> },
 }

@@ -153,6 +153,31 @@ impl Handle {
         }
     }
 
+    /// Another process is to take over: nothing is decided any more, and the state is let go of. What serves goes
+    /// on. `urgent` hears of what cannot wait. An error says why not now.
+    pub async fn freeze(&self, urgent: mpsc::UnboundedSender<String>) -> Result<(), String> {
+        let (done, frozen) = oneshot::channel();
+        let gone = || "control has ended".to_string();
+        self.writer.send(Event::Freeze { done, urgent }).await.map_err(|_| gone())?;
+        frozen.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// The other process does not take over: everything is decided here again.
+    pub async fn thaw(&self) {
+        let (done, thawed) = oneshot::channel();
+        if self.writer.send(Event::Thaw { done }).await.is_ok() {
+            let _ = thawed.await;
+        }
+    }
+
+    /// The other process has taken over: what is asked here from now on is refused.
+    pub async fn retire(&self) {
+        let (done, retired) = oneshot::channel();
+        if self.writer.send(Event::Retire { done }).await.is_ok() {
+            let _ = retired.await;
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn break_journal(&self) {
         self.shared.journal.as_ref().expect("the test has a state_dir").break_down();

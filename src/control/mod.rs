@@ -21,6 +21,7 @@ mod event;
 mod expect;
 mod explain;
 pub(crate) mod eyes;
+mod frozen;
 pub mod handle;
 mod history;
 pub mod live;
@@ -43,7 +44,7 @@ mod watch_tests;
 
 use std::path::PathBuf;
 
-pub use boot::{Options, StartError, start};
+pub use boot::{Options, StartError, Turn, start};
 pub use handle::{Handle, Question};
 pub use live::{Live, Snapshot};
 pub use phase::Phase;

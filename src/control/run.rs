@@ -4,7 +4,7 @@
 //! it. Nothing here waits for a peer, a disk or a drain: what a receipt has to wait for is waited for in a
 //! task of its own, while the next event is served.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ pub use super::boot::{Options, StartError, start};
 use super::controller::{By, Controller, Outcome};
 use super::decide::{self, Decision, Facts, unknown};
 use super::event::{Ask, Event, FileSeen, Reply, Trigger};
+use super::frozen::{self, After};
 use super::overlay::{self, Weights};
 use super::publish;
 use crate::config::model::Action;
@@ -36,6 +37,7 @@ pub(crate) async fn run(mut controller: Controller, mut events: mpsc::Receiver<E
     let mut proofs = JoinSet::new();
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut kept = VecDeque::new();
     loop {
         controller.tell_all_untold();
         controller.keep_asking();
@@ -55,6 +57,7 @@ pub(crate) async fn run(mut controller: Controller, mut events: mpsc::Receiver<E
                 continue;
             }
             Some(_) = proofs.join_next() => continue,
+            event = async { kept.pop_front() }, if !kept.is_empty() => event,
             event = events.recv() => event,
             _ = looks.tick(), if rolling => {
                 look(&mut controller, &mut proofs);
@@ -76,6 +79,44 @@ pub(crate) async fn run(mut controller: Controller, mut events: mpsc::Receiver<E
             Some(Event::Unwatchable(why)) => {
                 controller.unwatchable(why);
                 controller.refresh();
+            }
+            Some(Event::Freeze { done, urgent }) => {
+                // What is to be decided now is decided here.
+                look(&mut controller, &mut proofs);
+                let frozen = controller.freeze().await;
+                let is_frozen = frozen.is_ok();
+                let unheard = done.send(frozen).is_err();
+                if !is_frozen {
+                    continue;
+                }
+                if unheard {
+                    controller.thaw().await;
+                    continue;
+                }
+                tracing::info!("frozen: another process is about to take over; serving goes on");
+                match frozen::frozen(&mut controller, &mut events, &urgent).await {
+                    After::Thawed(in_between) => {
+                        tracing::info!("deciding again: the other process does not take over");
+                        kept = in_between;
+                        look(&mut controller, &mut proofs);
+                        controller.refresh();
+                    }
+                    After::Retired => {
+                        events.close();
+                        return stop(controller, proofs).await;
+                    }
+                    After::Stopped(done) => {
+                        controller.thaw().await;
+                        events.close();
+                        stop(controller, proofs).await;
+                        let _ = done.send(());
+                        return;
+                    }
+                }
+            }
+            Some(Event::Thaw { done } | Event::Retire { done }) => {
+                // Not frozen: nothing to do.
+                let _ = done.send(());
             }
             Some(Event::Stop { done }) => {
                 events.close();

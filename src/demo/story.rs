@@ -65,7 +65,7 @@ pub fn tell(runtime: &tokio::runtime::Runtime, options: &DemoOptions) -> Result<
     let source = Source::Text { name: "demo.yaml".into(), text: config(&origins, "v1", hold) };
     let instance = Instance::start(source, threads)?;
     let told = runtime.block_on(play(&instance, &origins, options, hold));
-    instance.shutdown(tokio_util::sync::CancellationToken::new());
+    instance.stop();
     told
 }
 

@@ -1,6 +1,7 @@
 //! What is known of endpoints while they run: health, ejection, resolved addresses; and which one is next.
 
 pub mod budget;
+pub mod carry;
 pub mod checks;
 mod flaps;
 mod grpc;
@@ -19,6 +20,7 @@ pub mod tally;
 pub(crate) mod testing;
 mod warm;
 
+pub use carry::Carried;
 pub use checks::Checks;
 pub use hold::HoldEnd;
 pub use outlier::Passive;

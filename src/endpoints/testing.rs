@@ -107,6 +107,7 @@ pub(crate) fn snapshot(
         access_log: AccessLog { to: AccessLogTarget::Off, buffer: 1 },
         request_id: None,
         shutdown: Shutdown { pre_drain: secs(2), linger: secs(1), timeout: secs(9) },
+        upgrade: Default::default(),
         routes: services.iter().map(route).collect(),
         services: services.into_iter().map(|service| (service.name, service.service)).collect(),
         gates: BTreeMap::new(),

@@ -39,6 +39,8 @@ use crate::sessions::Kind;
 use crate::telemetry::access_log::bounded;
 use crate::wire::Upgrade;
 
+/// Interim answers (1xx) that may precede a final one.
+const INTERIM_MAX: u8 = 32;
 /// Marks connections that are not to come from the pool.
 const FRESH: u64 = 1 << 63;
 
@@ -402,6 +404,12 @@ impl App {
             .map_err(|bad| Error::explain(ErrorType::InvalidHTTPHeader, bad.why).into_up())?;
         let status = response.status.as_u16();
         let is_final = !response.status.is_informational() || status == 101;
+        if !is_final {
+            ctx.interim += 1;
+            if ctx.interim > INTERIM_MAX {
+                return Err(Error::explain(ErrorType::InvalidHTTPHeader, "interim answers without end").into_up());
+            }
+        }
         if is_final {
             self.answered(status, ctx);
             if ctx.judge_head(status, &response.headers) && ctx.shield(session, Sent::Maybe) {

@@ -87,6 +87,8 @@ pub async fn serve(engine: &Rc<Engine>, link: &Arc<Link>) {
             }
         };
         if !sent(link).await {
+            // What a client does not read would stay with the kernel for minutes after an ordinary close.
+            link.reset();
             return;
         }
         if !keep {
@@ -266,6 +268,10 @@ pub(super) fn interrupted(
 
 /// The last words to the client of an exchange that did not end by itself.
 fn part(link: &Link, fate: Fate, head_only: bool) {
+    if fate == Fate::Deadline(Deadline::Write) {
+        // An ordinary close would leave what it does not read with the kernel, for minutes.
+        link.set_truncated();
+    }
     if !link.is_answered() {
         if let Some((status, why)) = last_answer(fate) {
             link.push(&respond::raw(status, why, true, head_only));
@@ -352,6 +358,9 @@ pub(super) fn waits(link: &Link) -> Waits {
 
 /// Refused before the engine saw it: counted without a route.
 pub(super) fn count_refusal(engine: &Engine, link: &Link, status: u16) {
+    if link.listener().is_trial() {
+        return;
+    }
     let snapshot = engine.services.live.pointer().load();
     snapshot.codes.codes(&snapshot.generation, None, None).count(link.connection.thread, status);
 }

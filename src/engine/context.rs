@@ -68,6 +68,8 @@ pub struct Context {
     /// Incarnations of endpoints that failed the request, one entry per attempt.
     pub tried: Vec<u64>,
     pub attempts: u32,
+    /// Interim answers so far.
+    pub interim: u8,
     /// The second chance after a stale pooled connection has been used.
     pub stale_retried: bool,
     pub judged: Judged,
@@ -128,6 +130,7 @@ impl Context {
             attempt: None,
             tried: Vec::new(),
             attempts: 0,
+            interim: 0,
             stale_retried: false,
             judged: Judged::Not,
             shielded: false,

@@ -176,6 +176,15 @@ impl Store {
         })
     }
 
+    /// Generations beyond `live` never served.
+    pub fn forget_after(&mut self, live: u64) -> Result<(), JournalError> {
+        self.files.write(|transaction| {
+            transaction.execute("DELETE FROM generations WHERE number > ?1", [live])?;
+            transaction.execute("DELETE FROM configs WHERE hash NOT IN (SELECT hash FROM generations)", [])?;
+            Ok(())
+        })
+    }
+
     pub fn standing(&mut self, standing: &Standing) -> Result<(), JournalError> {
         let standing = to_json(standing);
         self.files.write(|transaction| stand(transaction, &standing))

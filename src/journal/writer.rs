@@ -1,7 +1,7 @@
 //! The thread that writes. Its queue is bounded and nobody waits to put something in.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -49,6 +49,13 @@ enum Message {
         number: u64,
         answer: oneshot::Sender<Option<Record>>,
     },
+    LetGo {
+        done: oneshot::Sender<Result<(), String>>,
+    },
+    TakeBack {
+        live: u64,
+        done: oneshot::Sender<Result<(), JournalError>>,
+    },
     Close,
     /// A bug in what writes.
     #[cfg(test)]
@@ -86,7 +93,8 @@ impl Journal {
         }
         metrics::gauge!(names::JOURNAL_WRITABLE).set(1.0);
         let trouble = Arc::new(Mutex::new(Trouble { unwritten: None, files }));
-        let writer = Writer { store, waiting: VecDeque::new(), trouble: trouble.clone(), events };
+        let held = Held::Open(Box::new(store));
+        let writer = Writer { dir: dir.into(), held, waiting: VecDeque::new(), trouble: trouble.clone(), events };
         let lost = CancellationToken::new();
         let guard = lost.clone().drop_guard();
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
@@ -148,6 +156,22 @@ impl Journal {
         wait.await.ok().flatten()
     }
 
+    /// Writes what is queued and closes the files, so that another process may open them. What is recorded from
+    /// then on waits. An error says why that cannot be now.
+    pub async fn let_go(&self) -> Result<(), String> {
+        let (done, wait) = oneshot::channel();
+        self.send(Message::LetGo { done });
+        wait.await.unwrap_or_else(|_| Err("the journal has no room for one more request".into()))
+    }
+
+    /// Opens the files again and forgets generations beyond `live`: they were another process's, and never served.
+    pub async fn take_back(&self, live: u64) -> Result<(), JournalError> {
+        let (done, wait) = oneshot::channel();
+        self.send(Message::TakeBack { live, done });
+        // Not answered: its thread is gone, and with it what it would have written.
+        wait.await.unwrap_or(Ok(()))
+    }
+
     /// Records wait for a disk that does not take them.
     pub fn is_unwritten(&self) -> bool {
         self.trouble.lock().expect("no holder panics").unwritten.is_some()
@@ -194,8 +218,18 @@ fn lost_one() {
     metrics::counter!(names::JOURNAL_LOST_TOTAL).increment(1);
 }
 
+/// Whether the files are this process's.
+enum Held {
+    Open(Box<Store>),
+    /// Another process has them.
+    LetGo,
+    /// They are ours again and cannot be opened; tried again like a write.
+    Lost,
+}
+
 struct Writer {
-    store: Store,
+    dir: PathBuf,
+    held: Held,
     waiting: VecDeque<Message>,
     trouble: Arc<Mutex<Trouble>>,
     events: Events,
@@ -215,8 +249,30 @@ impl Writer {
                 }
                 #[cfg(test)]
                 Ok(Message::Break) => panic!("a test breaks the journal"),
+                Ok(Message::LetGo { done }) => {
+                    self.write_waiting();
+                    let result = match self.waiting.is_empty() {
+                        true => {
+                            self.held = Held::LetGo;
+                            Ok(())
+                        }
+                        false => {
+                            Err(self.trouble.lock().expect("no holder panics").unwritten.clone().unwrap_or_default())
+                        }
+                    };
+                    // Who asked may have gone: then it takes the files back.
+                    if let Err(Ok(())) = done.send(result) {
+                        self.held = Held::Lost;
+                    }
+                }
+                Ok(Message::TakeBack { live, done }) => {
+                    self.held = Held::Lost;
+                    let result = self.open_again().and_then(|store| store.forget_after(live));
+                    self.write_waiting();
+                    let _ = done.send(result);
+                }
                 Ok(Message::Find { number, answer }) => {
-                    let found = self.store.find(number);
+                    let found = self.store().map_or(Ok(None), |store| store.find(number));
                     if let Err(error) = &found {
                         tracing::error!(%error, number, "a generation could not be read from the journal");
                     }
@@ -224,7 +280,7 @@ impl Writer {
                     let _ = answer.send(found.ok().flatten());
                 }
                 Ok(Message::Decisions { service, answer }) => {
-                    let found = self.store.decisions(&service, None);
+                    let found = self.store().map_or(Ok(Vec::new()), |store| store.decisions(&service, None));
                     if let Err(error) = &found {
                         tracing::error!(%error, service, "decisions could not be read from the journal");
                     }
@@ -255,18 +311,39 @@ impl Writer {
         }
     }
 
+    fn store(&self) -> Option<&Store> {
+        match &self.held {
+            Held::Open(store) => Some(store),
+            Held::LetGo | Held::Lost => None,
+        }
+    }
+
+    fn open_again(&mut self) -> Result<&mut Store, JournalError> {
+        if !matches!(self.held, Held::Open(_)) {
+            self.held = Held::Open(Box::new(Store::open(&self.dir)?));
+        }
+        match &mut self.held {
+            Held::Open(store) => Ok(store),
+            Held::LetGo | Held::Lost => unreachable!("just opened"),
+        }
+    }
+
     fn write_waiting(&mut self) {
+        if matches!(self.held, Held::LetGo) {
+            return;
+        }
         while let Some(message) = self.waiting.pop_front() {
-            let written = match &message {
-                Message::Publish { record, standing, .. } => self.store.publish(record, standing),
-                Message::Stand { standing, .. } => self.store.standing(standing),
-                Message::Audit { record, .. } => self.store.record_audit(record),
-                Message::Decision(decision) => self.store.decision(decision),
-                Message::Samples { service, rollout, samples } => self.store.keep_samples(service, *rollout, samples),
+            let written = self.open_again().and_then(|store| match &message {
+                Message::Publish { record, standing, .. } => store.publish(record, standing),
+                Message::Stand { standing, .. } => store.standing(standing),
+                Message::Audit { record, .. } => store.record_audit(record),
+                Message::Decision(decision) => store.decision(decision),
+                Message::Samples { service, rollout, samples } => store.keep_samples(service, *rollout, samples),
                 Message::Find { .. } | Message::Decisions { .. } | Message::Close => Ok(()),
+                Message::LetGo { .. } | Message::TakeBack { .. } => Ok(()),
                 #[cfg(test)]
                 Message::Break => Ok(()),
-            };
+            });
             match written {
                 Ok(()) => {
                     if let Message::Publish { done, .. } | Message::Stand { done, .. } | Message::Audit { done, .. } =
@@ -283,7 +360,7 @@ impl Writer {
                 }
             }
         }
-        let files = self.store.notes();
+        let files = self.store().map(|store| store.notes()).unwrap_or_default();
         let mut trouble = self.trouble.lock().expect("no holder panics");
         for news in files.iter().filter(|note| !trouble.files.contains(note)) {
             self.events.emit(Event { kind: "warning", message: news.clone(), ..Event::default() });

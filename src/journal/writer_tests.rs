@@ -136,8 +136,14 @@ fn a_failed_write_is_kept_shown_and_tried_again() {
     let store = Store::open(dir.path()).expect("new");
     let trouble = Arc::new(Mutex::new(Trouble::default()));
     let events = Events::default();
-    let mut writer = Writer { store, waiting: VecDeque::new(), trouble: trouble.clone(), events: events.clone() };
-    writer.store.forbid_writes(true);
+    let mut writer = Writer {
+        dir: dir.path().into(),
+        held: Held::Open(Box::new(store)),
+        waiting: VecDeque::new(),
+        trouble: trouble.clone(),
+        events: events.clone(),
+    };
+    writer.store().expect("open").forbid_writes(true);
     let (done, _wait) = oneshot::channel();
     writer.waiting.push_back(Message::Publish { record: record(1, "a"), standing: Standing::default(), done });
     writer.write_waiting();
@@ -145,8 +151,28 @@ fn a_failed_write_is_kept_shown_and_tried_again() {
     let said = trouble.lock().expect("not poisoned").unwritten.clone().expect("in trouble");
     assert!(said.contains("traffic is served"), "{said}");
     assert_eq!(events.subscribe(0).0.len(), 1, "said once");
-    writer.store.forbid_writes(false);
+    writer.store().expect("open").forbid_writes(false);
     writer.write_waiting();
     assert_eq!(trouble.lock().expect("not poisoned").unwritten, None);
-    assert!(writer.store.find(1).expect("read").is_some(), "nothing was lost");
+    assert!(writer.store().expect("open").find(1).expect("read").is_some(), "nothing was lost");
+}
+
+#[tokio::test]
+async fn a_journal_that_was_let_go_is_another_ones_until_it_is_taken_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (journal, _) = open(dir.path()).expect("new");
+    journal.publish(record(1, "one"), Standing::default()).await.expect("written");
+    journal.let_go().await.expect("nothing waits");
+    // Meanwhile another process has it, and then it has not.
+    let (other, remembered) = open(dir.path()).expect("it is free");
+    assert_eq!(remembered.last_number, 1);
+    other.publish(record(2, "never served"), Standing::default()).await.expect("written");
+    let later = journal.publish(record(2, "two"), Standing::default());
+    drop(other);
+    journal.take_back(1).await.expect("free again");
+    later.await.expect("what waited is written");
+    assert_eq!(journal.find(2).await.expect("kept").sources[0].text, "two");
+    drop(journal);
+    let (_journal, again) = open(dir.path()).expect("again");
+    assert_eq!((again.last_number, again.generations.len()), (2, 2));
 }

@@ -22,8 +22,7 @@ use crate::config::model::tls::Tls;
 use crate::config::model::{Listener, Name};
 use crate::control::api::ListenerStatus;
 use crate::control::ports::{Listeners, Prepared};
-
-const BACKLOG: i32 = 4096;
+use crate::sockets::{Claim, Direct, Key, Sockets};
 
 /// What the connections of one listener share.
 #[derive(Debug)]
@@ -62,6 +61,27 @@ impl OpenConnection {
 }
 
 impl ListenerState {
+    fn new(name: Name, listener: Listener) -> ListenerState {
+        ListenerState {
+            name,
+            config: ArcSwap::from_pointee(listener),
+            tls: ArcSwapOption::const_empty(),
+            gate: Arc::default(),
+            handshakes: Handshakes::default(),
+            troubles: ArcSwap::default(),
+            open: AtomicUsize::new(0),
+            accepted: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            closed_one: Notify::new(),
+            entrance: Entrance::default(),
+        }
+    }
+
+    /// The process tries itself on it: what is refused there is no client's.
+    pub fn is_trial(&self) -> bool {
+        *self.name == *TRIAL
+    }
+
     /// `None` while the listener has as many connections as it may have.
     pub fn try_open(self: &Arc<Self>) -> Option<OpenConnection> {
         let max = self.config.load().limits.connections;
@@ -118,7 +138,13 @@ pub type OpenSet = BTreeMap<Name, Open>;
 /// Owns the sockets; data threads follow [`Manager::subscribe`].
 #[derive(Debug)]
 pub struct Manager {
+    sockets: Arc<dyn Sockets>,
     open: watch::Sender<Arc<OpenSet>>,
+    /// Those of `open`. A socket is given up before its queue is emptied: nothing may follow what was in it.
+    claims: Mutex<Claims>,
+    /// What is accepted on: `open`, or nothing before the process is ready.
+    accepting: watch::Sender<Arc<OpenSet>>,
+    closed: AtomicBool,
     tickets: Arc<TicketKeys>,
     /// Listeners that are gone, while they have connections left. Their sockets are not kept.
     leaving: Mutex<Vec<Leaving>>,
@@ -132,46 +158,90 @@ struct Leaving {
     since: Instant,
 }
 
+/// No name that a configuration can give.
+const TRIAL: &str = "(trial)";
+
 /// How long data threads may take to empty the queue of a socket that was given up, and close it.
 const CLOSING: Duration = Duration::from_millis(500);
+
+type Claims = BTreeMap<Key, Arc<Claim>>;
 
 struct Ready {
     wanted: OpenSet,
     configs: BTreeMap<Name, Listener>,
+    claims: Claims,
     servers: BTreeMap<Name, Arc<tls::Server>>,
 }
 
 impl Manager {
-    /// Fails only if the system has no randomness.
+    /// Binds by itself and accepts at once. Fails only if the system has no randomness.
     pub fn new() -> io::Result<Arc<Manager>> {
+        let manager = Manager::closed(Arc::new(Direct::new()))?;
+        manager.accept();
+        Ok(manager)
+    }
+
+    /// Nothing is accepted before [`Manager::accept`].
+    pub fn closed(sockets: Arc<dyn Sockets>) -> io::Result<Arc<Manager>> {
         Ok(Arc::new(Manager {
+            sockets,
             open: watch::Sender::new(Arc::default()),
+            claims: Mutex::default(),
+            accepting: watch::Sender::new(Arc::default()),
+            closed: AtomicBool::new(true),
             tickets: TicketKeys::new()?,
             leaving: Mutex::default(),
         }))
+    }
+
+    /// Accepts on a private address only, for the process to try itself before anybody else does.
+    pub fn accept_on_trial(&self, listener: Listener) -> io::Result<SocketAddr> {
+        let bind = listener.bind;
+        let (fd, _) = crate::sockets::bind(&crate::sockets::Address::Tcp(bind))?;
+        let socket = TcpListener::from(fd);
+        let address = socket.local_addr()?;
+        let state = Arc::new(ListenerState::new(TRIAL.into(), listener));
+        let open = Open { state, socket: Arc::new(socket), address, bind };
+        self.accepting.send_replace(Arc::new(OpenSet::from([(TRIAL.into(), open)])));
+        Ok(address)
+    }
+
+    /// From now on, whatever is open is accepted on.
+    pub fn accept(&self) {
+        self.closed.store(false, Ordering::SeqCst);
+        self.accepting.send_replace(self.open.borrow().clone());
     }
 
     pub fn tickets(&self) -> &Arc<TicketKeys> {
         &self.tickets
     }
 
+    /// What is accepted on, for data threads.
     pub fn subscribe(&self) -> watch::Receiver<Arc<OpenSet>> {
+        self.accepting.subscribe()
+    }
+
+    /// What the configuration has open, accepted on already or not.
+    pub fn opened(&self) -> watch::Receiver<Arc<OpenSet>> {
         self.open.subscribe()
     }
 
-    /// Stops accepting everywhere; the sockets are closed once their queues are empty.
+    /// Stops accepting everywhere; the sockets are closed once their queues are empty, unless another process has
+    /// them too.
     pub fn close_all(&self) {
+        self.claims.lock().expect("no holder panics").clear();
         self.open.send_replace(Arc::default());
+        self.accepting.send_replace(Arc::default());
     }
 
     /// An address that was given up a moment ago is waited for.
-    fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
+    fn bind(&self, key: &Key, address: SocketAddr) -> io::Result<(TcpListener, Claim)> {
         loop {
-            match bind(address) {
+            match Claim::take(&self.sockets, key.clone()) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && self.is_closing(address) => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                bound => return bound,
+                bound => return bound.map(|(fd, claim)| (fd.into(), claim)),
             }
         }
     }
@@ -198,9 +268,15 @@ impl Manager {
 impl Listeners for Manager {
     fn prepare(&self, wanted: &BTreeMap<Name, Listener>) -> Result<Prepared, String> {
         let open = self.open.borrow().clone();
+        let held = self.claims.lock().expect("no holder panics").clone();
+        let mut claims = Claims::new();
         let mut next = OpenSet::new();
         let mut servers = BTreeMap::new();
         for (name, listener) in wanted {
+            let key = Key::tcp(listener.bind, name);
+            if let Some(claim) = held.get(&key) {
+                claims.insert(key.clone(), claim.clone());
+            }
             if let Some(tls) = &listener.tls {
                 servers.insert(
                     name.clone(),
@@ -217,29 +293,20 @@ impl Listeners for Manager {
                     let socket = match same_socket {
                         Some(have) => have.socket.clone(),
                         None => {
-                            Arc::new(self.bind(listener.bind).map_err(|error| explain(name, listener.bind, &error))?)
+                            let (socket, claim) =
+                                self.bind(&key, listener.bind).map_err(|error| explain(name, listener.bind, &error))?;
+                            claims.insert(key, Arc::new(claim));
+                            Arc::new(socket)
                         }
                     };
                     let address = socket.local_addr().map_err(|error| explain(name, listener.bind, &error))?;
-                    let state = ListenerState {
-                        name: name.clone(),
-                        config: ArcSwap::from_pointee(listener.clone()),
-                        tls: ArcSwapOption::const_empty(),
-                        gate: Arc::default(),
-                        handshakes: Handshakes::default(),
-                        troubles: ArcSwap::default(),
-                        open: AtomicUsize::new(0),
-                        accepted: AtomicUsize::new(0),
-                        draining: AtomicBool::new(false),
-                        closed_one: Notify::new(),
-                        entrance: Entrance::default(),
-                    };
-                    Open { state: Arc::new(state), socket, address, bind: listener.bind }
+                    let state = Arc::new(ListenerState::new(name.clone(), listener.clone()));
+                    Open { state, socket, address, bind: listener.bind }
                 }
             };
             next.insert(name.clone(), entry);
         }
-        Ok(Box::new(Ready { wanted: next, configs: wanted.clone(), servers }))
+        Ok(Box::new(Ready { wanted: next, configs: wanted.clone(), claims, servers }))
     }
 
     fn commit(&self, prepared: Prepared) {
@@ -265,7 +332,12 @@ impl Listeners for Manager {
                 leaving.push(Leaving { state: open.state.clone(), address: open.address, bind: open.bind, since });
             }
         }
-        self.open.send_replace(Arc::new(ready.wanted));
+        *self.claims.lock().expect("no holder panics") = ready.claims;
+        let wanted = Arc::new(ready.wanted);
+        self.open.send_replace(wanted.clone());
+        if !self.closed.load(Ordering::SeqCst) {
+            self.accepting.send_replace(wanted);
+        }
     }
 
     fn status(&self) -> Vec<ListenerStatus> {
@@ -306,17 +378,6 @@ impl Listeners for Manager {
             .collect();
         (bound, closed)
     }
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    // Accepted sockets inherit it: one system call less for each.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 fn explain(name: &str, address: SocketAddr, error: &io::Error) -> String {

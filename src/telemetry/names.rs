@@ -18,6 +18,10 @@ pub const CONFIG_RELOADS_TOTAL: &str = "switchback_config_reloads_total";
 pub const CONFIG_COMPILE_SECONDS: &str = "switchback_config_compile_seconds";
 /// Gauge: 1 while the last known good configuration serves because the file was broken at start.
 pub const CONFIG_DEGRADED: &str = "switchback_config_degraded";
+/// Counter: workers that ended although they were not to. Under a supervisor.
+pub const WORKER_RESTARTS_TOTAL: &str = "switchback_worker_restarts_total";
+/// Counter. `result`: `ok`, `refused`, `failed`. Under a supervisor.
+pub const UPGRADES_TOTAL: &str = "switchback_upgrades_total";
 /// Gauge: 0 while the journal cannot be written, so that a restart would not remember the newest changes.
 pub const JOURNAL_WRITABLE: &str = "switchback_journal_writable";
 /// Gauge: 1 if the journal was damaged at the start and is its second copy.

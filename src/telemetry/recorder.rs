@@ -7,6 +7,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::access_log::AccessLog;
+use super::carried::Counts;
 use super::exposition::Exposition;
 use super::series::Series;
 use super::{names, process, scrape};
@@ -34,6 +35,8 @@ pub struct Sources {
 pub struct Telemetry {
     recorder: PrometheusHandle,
     attached: Arc<Mutex<Option<Attached>>>,
+    /// What processes before this one have counted.
+    carried: Arc<Mutex<Counts>>,
 }
 
 struct Attached {
@@ -60,7 +63,7 @@ impl Telemetry {
     }
 
     fn with(recorder: PrometheusHandle) -> Telemetry {
-        Telemetry { recorder, attached: Arc::default() }
+        Telemetry { recorder, attached: Arc::default(), carried: Arc::default() }
     }
 
     /// From now on, scrapes show these.
@@ -69,8 +72,25 @@ impl Telemetry {
         *self.attached.lock().expect("no holder panics") = Some(attached);
     }
 
+    /// What a process before this one has counted is shown as counted here.
+    pub fn carry(&self, counts: Counts) {
+        self.carried.lock().expect("no holder panics").add(counts);
+    }
+
     /// The Prometheus text format.
     pub fn render(&self) -> String {
+        let carried = self.carried.lock().expect("no holder panics");
+        let text = self.render_own();
+        if carried.is_empty() {
+            return text;
+        }
+        let live = self.attached.lock().expect("no holder panics").as_ref().map(|it| it.sources.live.load());
+        carried.onto(&text, |service, version| {
+            live.as_ref().is_some_and(|live| live.version_named(service, version).is_some())
+        })
+    }
+
+    fn render_own(&self) -> String {
         let mut text = self.recorder.render();
         let mut out = Exposition::default();
         if let Some(Attached { sources, series }) = &mut *self.attached.lock().expect("no holder panics") {
@@ -132,6 +152,9 @@ fn begin() {
     let help = "Time to parse, check and compile a configuration.";
     describe_histogram!(names::CONFIG_COMPILE_SECONDS, Unit::Seconds, help);
     describe_histogram!(names::FLIP_SECONDS, Unit::Seconds, "Time from the trigger of a change to its being live.");
+    let help = "Workers that ended although they were not to, and were started again.";
+    describe_counter!(names::WORKER_RESTARTS_TOTAL, Unit::Count, help);
+    describe_counter!(names::UPGRADES_TOTAL, Unit::Count, "Upgrades of the running program, by how they ended.");
     describe_gauge!(names::BUILD_INFO, Unit::Count, "Always 1; the labels say what runs.");
     gauge!(names::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }

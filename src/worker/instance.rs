@@ -7,18 +7,22 @@ use std::thread::JoinHandle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::above::Above;
+use super::successor::handed;
 use crate::admin::{Admin, token};
 use crate::control::ports::Ports;
-use crate::control::{Handle, Options, Phase, Source, StartError};
+use crate::control::{Handle, Options, Phase, Source, StartError, Turn};
 use crate::endpoints::Checks;
 use crate::engine::mirror::Mirror;
 use crate::engine::{Services, threads};
+use crate::handover::FromWorker;
 use crate::net::tls::keeper::Keeper;
 use crate::net::{Manager, Stage, StageFlag};
 use crate::outcome::CodesRegistry;
 use crate::routing::Thread;
 use crate::sessions::Drainer;
 use crate::sessions::connections::Connections;
+use crate::sockets::{Direct, Sockets};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{Events, Sources, Telemetry};
 
@@ -26,7 +30,7 @@ use crate::telemetry::{Events, Sources, Telemetry};
 const LOG_FLUSH: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How long a running admin call may take to end.
-const ADMIN_PATIENCE: std::time::Duration = std::time::Duration::from_millis(500);
+pub(super) const ADMIN_PATIENCE: std::time::Duration = std::time::Duration::from_millis(500);
 
 pub struct Instance {
     pub handle: Handle,
@@ -36,7 +40,10 @@ pub struct Instance {
     pub(super) access_log: AccessLog,
     pub(super) stage: Arc<StageFlag>,
     pub(super) phase: watch::Sender<Phase>,
-    admin: Arc<Admin>,
+    pub(super) admin: Arc<Admin>,
+    pub(super) telemetry: Arc<Telemetry>,
+    /// The supervisor, if there is one.
+    pub(super) above: Option<Arc<Above>>,
     stop: CancellationToken,
     threads: Vec<JoinHandle<()>>,
 }
@@ -52,6 +59,8 @@ pub enum InstanceError {
     Random(std::io::Error),
     #[error("{0}")]
     Control(#[from] StartError),
+    #[error("error: the process does not answer its own request: {0}")]
+    Trial(String),
     #[error("error: the admin token cannot be prepared: {0}")]
     Token(std::io::Error),
 }
@@ -59,6 +68,16 @@ pub enum InstanceError {
 impl Instance {
     /// Everything up and listening, or nothing.
     pub fn start(source: Source, threads: usize) -> Result<Instance, InstanceError> {
+        Instance::start_with(source, threads, Arc::new(Direct::new()), None)
+    }
+
+    /// [`Instance::start`] with sockets from `sockets`, under a supervisor if there is one.
+    pub(super) fn start_with(
+        source: Source,
+        threads: usize,
+        sockets: Arc<dyn Sockets>,
+        above: Option<Arc<Above>>,
+    ) -> Result<Instance, InstanceError> {
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("control")
@@ -69,14 +88,14 @@ impl Instance {
         let events = Events::default();
         let connections = Connections::new(threads);
         let codes = Arc::new(CodesRegistry::new(threads));
-        let listeners = Manager::new().map_err(InstanceError::Random)?;
+        let listeners = Manager::closed(sockets.clone()).map_err(InstanceError::Random)?;
         let checks = Checks::start(runtime.clone(), events.clone());
         let drains = Drainer::start(runtime.clone(), connections.clone(), events.clone());
         let access_log = AccessLog::default();
         let telemetry = Arc::new(Telemetry::install());
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let render = telemetry.clone();
-        let admin = Admin::new(runtime, Arc::new(move || render.render()), phase_seen.clone());
+        let admin = Admin::new(runtime, sockets, Arc::new(move || render.render()), phase_seen.clone());
         let ports = Ports {
             listeners: listeners.clone(),
             endpoints: checks.clone(),
@@ -92,6 +111,10 @@ impl Instance {
             codes: codes.clone(),
             phase: phase_seen,
             connections: connections.clone(),
+            turn: above.clone().map(|above| -> Turn {
+                let telemetry = telemetry.clone();
+                Box::pin(async move { handed(above.turn().await, &telemetry) })
+            }),
         };
         let handle = control.block_on(crate::control::start(options))?;
         let live = handle.live().clone();
@@ -107,7 +130,8 @@ impl Instance {
             );
         }
         control.spawn(Keeper::new(listeners.clone(), events).run());
-        admin.attach(handle.clone(), token::load_or_create(state_dir.as_deref()).map_err(InstanceError::Token)?);
+        let token = token::load_or_create(state_dir.as_deref()).map_err(InstanceError::Token)?;
+        admin.attach(handle.clone(), token, above.clone().map(Above::upgrades));
         telemetry.attach(Sources {
             live: live.clone(),
             codes,
@@ -129,8 +153,32 @@ impl Instance {
         let stop = CancellationToken::new();
         let spawn = |index| threads::spawn(Thread(index as u16), services.clone(), listeners.subscribe(), stop.clone());
         let threads = (0..threads).map(spawn).collect::<Result<Vec<_>, _>>().map_err(InstanceError::Thread)?;
+        if above.is_some() {
+            // Who waits for this process to be ready has another one as long as it is not.
+            control.block_on(super::trial::pass(&listeners)).map_err(InstanceError::Trial)?;
+        }
         phase.send_replace(Phase::Ready);
-        Ok(Instance { handle, control, listeners, connections, access_log, stage, phase, admin, stop, threads })
+        listeners.accept();
+        admin.accept();
+        let instance = Instance {
+            handle,
+            control,
+            listeners,
+            connections,
+            access_log,
+            stage,
+            phase,
+            admin,
+            telemetry,
+            above,
+            stop,
+            threads,
+        };
+        if let Some(above) = &instance.above {
+            instance.tell_ready_timeout(above);
+            above.say(&FromWorker::Ready);
+        }
+        Ok(instance)
     }
 
     /// Where a listener is, after a bind to port 0.
@@ -140,6 +188,13 @@ impl Instance {
 
     pub fn runtime(&self) -> &tokio::runtime::Handle {
         self.control.handle()
+    }
+
+    /// The supervisor does not read the configuration.
+    pub(super) fn tell_ready_timeout(&self, above: &Above) {
+        let timeout = self.handle.live().load().generation.table.config.upgrade.ready_timeout;
+        let ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        above.say(&FromWorker::ReadyTimeout { ms });
     }
 
     pub(super) fn set_stage(&self, stage: Stage) {

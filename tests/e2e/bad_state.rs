@@ -94,7 +94,7 @@ async fn a_broken_file_at_the_very_first_start_is_an_error() {
     let v1 = world.origin("v1").await;
     world.write_config(&text(&world, &v1).replace("service: shop", "service: shpo"));
     fails_to_start(&mut world, &["shpo", "did you mean", "switchback.yaml:"]).await;
-    world.spawn_with(&["run", "-c", "missing.yaml", "--threads", "2"]);
+    world.spawn_with(&["run", "--no-supervisor", "-c", "missing.yaml", "--threads", "2"]);
     assert_eq!(world.exit(Duration::from_secs(15)).await.code(), Some(1));
     assert!(world.log().contains("missing.yaml"), "{}", world.log());
 }

@@ -202,7 +202,7 @@ async fn a_folder_of_files_is_merged_and_watched() {
     fs::write(folder.join("00-base.yaml"), preamble).unwrap();
     fs::write(folder.join("10-shop.yaml"), one_service(&[&v1], "active: v1")).unwrap();
     fs::write(folder.join("ignored.txt"), "not yaml: [").unwrap();
-    world.spawn_with(&["run", "-c", "conf.d", "--threads", "2"]);
+    world.spawn_with(&["run", "--no-supervisor", "-c", "conf.d", "--threads", "2"]);
     world.ready().await;
     assert_eq!(world.get("/").await.origin(), Some("v1"));
     let other = "routes:\n  - { name: api, match: { path_prefix: /api }, service: api }\nservices:\n".to_string()

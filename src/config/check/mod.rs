@@ -19,6 +19,7 @@ mod secret;
 mod services;
 mod stages;
 mod tls;
+mod upgrade;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -90,6 +91,7 @@ pub fn check(raw: &Raw, around: &mut Around<'_>, found: &mut Found) -> Config {
         access_log: access_log(raw, around),
         request_id: policy::request_id(raw, found),
         shutdown: shutdown(raw, found),
+        upgrade: upgrade::upgrade(raw, found),
         routes,
         services,
         gates,

@@ -81,6 +81,8 @@ const CASES: &[Case] = &[
     ("schema: 1", "access_log: { to: stdot }", "1:19", &["did you mean `stdout`?"]),
     ("schema: 1", "access_log: stdout", "1:13", &["must be a map"]),
     ("schema: 1", "shutdown: { timeout: 1s }", "1:22", &["shorter than `pre_drain` and `linger`"]),
+    ("schema: 1", "upgrade: { drain: 1s }", "1:19", &["`upgrade.drain` is shorter than `linger`", "10s"]),
+    ("schema: 1", "upgrade: { ready_timeout: 10ms }", "1:27", &["ready_timeout"]),
     ("{ bind: \"127.0.0.1:8080\" }", "{ bind: \"127.0.0.1:8080\", limits: { target_bytes: 64KiB } }", "3:58", &["`target_bytes` is larger"]),
     ("  web: { bind: \"127.0.0.1:8080\" }\n", "  web: { bind: \"127.0.0.1:80\" }\n  two: { bind: \"0.0.0.0:80\" }\n", "4:16", &["bind the same address"]),
     // Routes.

@@ -355,6 +355,11 @@ fn config() -> impl Strategy<Value = Config> {
                     linger: Duration::ZERO,
                     timeout: Duration::from_secs(3),
                 },
+                upgrade: Upgrade {
+                    ready_timeout: Duration::from_secs(5),
+                    linger: Duration::from_millis(7),
+                    drain: Duration::from_secs(9),
+                },
                 routes,
                 services,
                 gates,

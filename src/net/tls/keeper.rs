@@ -76,7 +76,7 @@ struct Verdict {
 
 impl Keeper {
     pub fn new(manager: Arc<Manager>, events: Events) -> Keeper {
-        let open = manager.subscribe();
+        let open = manager.opened();
         let eyes = Eyes::new(true, OPEN_FOR, "certificates");
         Keeper { manager, events, open, eyes, done: None, told: HashMap::new(), ticket_trouble: None }
     }

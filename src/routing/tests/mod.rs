@@ -3,6 +3,7 @@
 mod choose;
 mod compile;
 mod diff;
+mod hostile;
 mod matcher;
 mod path;
 mod split;
@@ -67,6 +68,7 @@ pub(super) fn config(routes: Vec<Route>, services: Vec<(&str, Service)>) -> Conf
         admin: Admin { bind: AdminBind::Tcp("127.0.0.1:9900".parse().expect("an address")), insecure: false },
         expose: Expose::default(),
         access_log: AccessLog { to: AccessLogTarget::Off, buffer: 8192 },
+        upgrade: Default::default(),
         request_id: None,
         shutdown: Shutdown {
             pre_drain: Duration::from_secs(2),

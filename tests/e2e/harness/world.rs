@@ -41,7 +41,7 @@ pub enum Hardship {
 }
 
 /// The program under test. Cargo says where it is to tests and benches; an example finds it beside its own folder.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     match option_env!("CARGO_BIN_EXE_switchback") {
         Some(path) => path.into(),
         None => {
@@ -137,18 +137,24 @@ impl World {
         self.ready().await;
     }
 
+    /// One process alone; see [`super::supervised`] for the other.
     pub fn spawn(&mut self) {
-        self.spawn_with(&["run", "-c", "switchback.yaml", "--threads", "2"]);
+        self.spawn_with(&["run", "--no-supervisor", "-c", "switchback.yaml", "--threads", "2"]);
     }
 
     /// Starts the process with these arguments.
     pub fn spawn_with(&mut self, arguments: &[&str]) {
+        let mut command = Command::new(binary());
+        command.args(arguments);
+        self.spawn_command(command);
+    }
+
+    /// Starts the process as `command` says, in this world's folder.
+    pub fn spawn_command(&mut self, mut command: Command) {
         assert!(self.child.is_none(), "it runs already");
         self.runs += 1;
         let out = std::fs::File::create(self.path(&format!("stdout.{}", self.runs))).expect("the folder is ours");
         let err = std::fs::File::create(self.log_path()).expect("the folder is ours");
-        let mut command = Command::new(binary());
-        command.args(arguments);
         command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(out).stderr(err);
         command.env("NO_COLOR", "1").env_remove("SWITCHBACK_ADMIN").env_remove("SWITCHBACK_TOKEN_FILE");
         // A write beyond a limit is to fail, as on a full disk, not to end the process.
