@@ -31,7 +31,8 @@ pub(super) fn health(health: &Health) -> Value {
     match &health.check {
         HealthCheck::Tcp => drop(out.insert("tcp".into(), json!(true))),
         HealthCheck::Grpc { service, host } => {
-            out.insert("grpc".into(), json!({ "service": text(service) }));
+            let of = if service.is_empty() { json!({}) } else { json!({ "service": text(service) }) };
+            out.insert("grpc".into(), of);
             named(&mut out, host);
         }
         HealthCheck::Http { path, host, status, instance } => {
