@@ -6,7 +6,7 @@ use crate::config::decode::{OneOrMany, Scalar, Wrong};
 use crate::config::hint;
 use crate::config::keys::keys;
 use crate::config::model::RetryMethods;
-use crate::config::scalar::{Count, Flag, Header, Number, Percent, StatusRange, Text, Time};
+use crate::config::scalar::{AnyText, Count, Flag, Header, Number, Percent, StatusRange, Text, Time};
 
 keys! {
     /// Active checks of every endpoint, each over a connection of its own: exactly one of `path`, `grpc` and `tcp`.
@@ -43,7 +43,7 @@ keys! {
     /// A check of `grpc.health.v1`.
     GrpcHealth {
         /// The service that is asked for. Without it, the endpoint as a whole.
-        service: Text = default(""),
+        service: AnyText = default(""),
     }
 }
 
