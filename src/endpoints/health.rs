@@ -208,7 +208,7 @@ mod tests {
     fn a_process_that_started_again_must_pass_as_often_as_one_that_was_out() {
         for (from, checks, after) in [
             (Health::Healthy, "prpp", "H??H"),
-            (Health::Healthy, "rspp", "???H"),
+            (Health::Healthy, "rsppp", "????H"),
             (Health::Healthy, "rsss", "???D"),
             // Out already, or not in yet: it begins to count anew.
             (Health::Down, "prpp", "DDDH"),
