@@ -30,7 +30,7 @@ for name in ("proc", "dev"):
     os.makedirs(f"{root}/{name}", exist_ok=True)
 mount("-t", "proc", "proc", f"{root}/proc")
 mount("-t", "tmpfs", "-o", "mode=755,size=64k", "tmpfs", f"{root}/dev")
-for device in ("null", "zero", "urandom"):
+for device in ("null", "zero", "full", "random", "urandom"):
     open(f"{root}/dev/{device}", "w").close()
     mount("--bind", f"/dev/{device}", f"{root}/dev/{device}")
 for given in mounts:

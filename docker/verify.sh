@@ -97,12 +97,14 @@ for line in "Uid:.65532.65532.65532.65532" "Gid:.65532.65532.65532.65532" "CapPr
 done
 ok "user 65532, no capabilities and no way to any"
 
-until_true "blue is healthy" test "$(shop x)" = blue
 [ "$(shop x)" = blue ] || fail "not blue: $(shop x)"
 ok "serves: $(shop x)"
 
 # `docker exec`: beside it, in its namespaces.
-inside() { nsenter --target "$first" --mount --pid --root --wd --setuid 65532 --setgid 65532 --env /usr/local/bin/switchback "$@"; }
+inside() {
+    SWITCHBACK_CONFIG=/etc/switchback nsenter --target "$first" --mount --pid --root --wd \
+        --setuid 65532 --setgid 65532 /usr/local/bin/switchback "$@"
+}
 [ "$(inside healthcheck)" = ready ] || fail "healthcheck: $(inside healthcheck 2>&1)"
 ok "healthcheck: $(inside healthcheck)"
 inside switch shop green > /dev/null || fail "switch"

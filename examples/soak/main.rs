@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         every: Duration::from_secs_f64(arguments.every),
         seed: arguments.seed,
         clients: 8,
+        supervised: true,
         talks: true,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
@@ -62,7 +63,8 @@ fn build() -> Result<(), String> {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--bin", "switchback", "--profile", profile]);
+    // With this example, so that both are built with the same features of what they share.
+    command.args(["build", "--quiet", "--bin", "switchback", "--example", "soak", "--profile", profile]);
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
     match command.status() {
         Ok(status) if status.success() => Ok(()),

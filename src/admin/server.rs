@@ -160,12 +160,17 @@ impl Admin {
         }
     }
 
-    /// Stops accepting, ends event streams, and waits for running calls, at most `patience`. A Unix
-    /// socket's file is removed.
-    pub async fn close(&self, patience: Duration) {
+    /// Another process answers from now on: nothing more is accepted here. Calls that run are finished.
+    pub fn leave(&self) {
         if let Some(open) = self.open.lock().expect("no holder panics").take() {
             open.stop.cancel();
         }
+    }
+
+    /// [`Admin::leave`], and waits for running calls, at most `patience`. Event streams end, and a Unix socket's
+    /// file is removed.
+    pub async fn close(&self, patience: Duration) {
+        self.leave();
         self.shared.tasks.close();
         if tokio::time::timeout(patience, self.shared.tasks.wait()).await.is_err() {
             warn!("admin calls were still running at the end");
@@ -214,6 +219,7 @@ async fn accept(shared: Arc<Shared>, listening: Listening, stop: CancellationTok
             permit = shared.connections.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
         };
         let accepted = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             accepted = accept_one(&shared, &listening, &stop, permit) => accepted,
         };

@@ -15,7 +15,7 @@ use super::shutdown::{Hurry, Way};
 use super::successor;
 use crate::control::Handle;
 use crate::control::api::{Author, Change, Request};
-use crate::handover::{FromWorker, ToWorker};
+use crate::handover::{FromWorker, ToWorker, UpgradeResult};
 use crate::telemetry::{Counts, Event};
 
 /// Exit code when work was cut.
@@ -183,6 +183,10 @@ async fn obey(instance: &Instance, above: &Above, order: Order) {
         }
         ToWorker::Upgraded(outcome) => {
             instance.upgraded(&outcome);
+            if outcome.result == UpgradeResult::Ok && outcome.pid != std::process::id() {
+                // Before who asked hears of it: the next question is the new process's.
+                instance.admin.leave();
+            }
             above.answered(outcome);
         }
         ToWorker::Counted => successor::counted(order.fd, &instance.telemetry),

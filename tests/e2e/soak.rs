@@ -12,6 +12,7 @@ async fn a_short_soak_breaks_nothing() {
         every: Duration::from_millis(600),
         seed: 7,
         clients: 4,
+        supervised: false,
         talks: false,
     };
     let report = run::run(&plan).await;

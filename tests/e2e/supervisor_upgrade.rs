@@ -103,7 +103,7 @@ async fn repeat(world: &World, times: u64) {
         let ran = world.cli(&["upgrade", "--json"]).await.ok();
         let now = ran.json()["pid"].as_u64().unwrap() as u32;
         assert_ne!(now, before, "upgrade {nth}");
-        assert_eq!(world.status().await["pid"], now);
+        assert_eq!(world.status().await["pid"], now, "whoever asks next, asks the new one");
         let counts = world.metric("switchback_requests_total", &[("code", "200")]).await;
         assert!(counts >= counted, "counters go on: {counted}, then {counts}");
         posts.more(20).await;
@@ -246,8 +246,8 @@ async fn the_supervisor_becomes_the_new_program_too_unless_that_cannot_go_on() {
     world.cli(&["upgrade", "--binary", path.to_str().unwrap()]).await.ok();
     world.until_gone(worker).await;
     assert_eq!(world.metric("switchback_upgrades_total", &[("result", "ok")]).await, 3.0);
-    let name = std::fs::read_to_string(format!("/proc/{supervisor}/comm")).unwrap();
-    assert_eq!(name.trim(), "switchback", "as `pgrep` looks for it");
+    let name = || std::fs::read_to_string(format!("/proc/{supervisor}/comm")).unwrap();
+    until("it has the name that `pgrep` looks for", || async { name().trim() == "switchback" }).await;
     assert_eq!(world.terminate().await.code(), Some(0), "{}", world.log());
 }
 

@@ -35,8 +35,8 @@ pub struct Done {
 }
 
 impl Stage {
-    pub async fn start(seed: u64) -> Stage {
-        let mut world = World::new();
+    pub async fn start(seed: u64, supervised: bool) -> Stage {
+        let world = World::new();
         let mut origins = Vec::new();
         for version in VERSIONS {
             let mut of_version = Vec::new();
@@ -47,10 +47,14 @@ impl Stage {
             }
             origins.push(of_version);
         }
-        let mut stage = Stage { origins, instances: 0, routes: seed % 1000, world: World::new() };
-        std::mem::swap(&mut stage.world, &mut world);
+        let mut stage = Stage { origins, instances: 0, routes: seed % 1000, world };
         let text = stage.text();
-        stage.world.start_text(&text).await;
+        stage.world.write_config(&text);
+        match supervised {
+            true => stage.world.spawn_with(&["run", "-c", "switchback.yaml", "--threads", "2"]),
+            false => stage.world.spawn(),
+        }
+        stage.world.ready().await;
         stage.all_healthy().await;
         stage
     }
