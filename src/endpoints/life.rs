@@ -14,7 +14,7 @@ pub struct Life {
     restarts: AtomicU32,
     /// Who answered the last check; 0: nobody has said.
     instance: AtomicU64,
-    /// How many restarts were known when it was first seen.
+    /// How many restarts were known then.
     restarts_then: AtomicU32,
 }
 
@@ -41,11 +41,8 @@ impl Life {
     /// Who answered a check, by a hash of its name. By the task of the check only.
     pub fn answered(&self, instance: u64) {
         let before = self.instance.swap(instance, Ordering::Relaxed);
-        if before == instance {
-            return;
-        }
         // A restart that was seen as a refusal already is the same one.
-        if before != 0 && self.restarts() == self.restarts_then.load(Ordering::Relaxed) {
+        if before != instance && before != 0 && self.restarts() == self.restarts_then.load(Ordering::Relaxed) {
             self.restarts.fetch_add(1, Ordering::Relaxed);
         }
         self.restarts_then.store(self.restarts(), Ordering::Relaxed);
@@ -81,7 +78,7 @@ mod tests {
         let life = Life::default();
         let mut seen = Vec::new();
         // A letter is an instance that answers, `!` a refusal before it.
-        for check in ["a", "a", "b", "b", "!c", "c", "!c", "d"] {
+        for check in ["a", "a", "b", "b", "!c", "c", "!c", "d", "!d", "!e"] {
             if let Some(instance) = check.strip_prefix('!') {
                 life.refused();
                 life.connected();
@@ -92,7 +89,7 @@ mod tests {
             }
             seen.push(life.restarts());
         }
-        // The last refusal and `d` are two: whoever answered in between said it was `c`.
-        assert_eq!(seen, [0, 0, 1, 1, 2, 2, 3, 3]);
+        // A refusal and `d` are two: whoever answered in between said it was `c`.
+        assert_eq!(seen, [0, 0, 1, 1, 2, 2, 3, 4, 5, 6]);
     }
 }
