@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
+pub mod endpoints;
 pub mod rollout;
 
+pub use endpoints::{Balance, BalanceBy, Endpoint, EndpointAddress, HashKey};
 // All but `Strategy`, which tests know as a trait of proptest.
 pub use rollout::{
     Channel, CrashesRule, CustomEvent, CustomRule, ErrorsRule, Freeze, Gate, Guardrails, HookPoint, LatencyBelow,
@@ -200,6 +202,7 @@ pub struct Service {
     pub rollout: Option<Rollout>,
     pub sticky: Option<Sticky>,
     pub force: Option<Force>,
+    pub balance: Balance,
     pub health: Option<Health>,
     pub outlier: Option<Outlier>,
     pub retry: Retry,
@@ -213,17 +216,10 @@ pub struct Service {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Version {
     /// At least one, no duplicates.
-    pub endpoints: Vec<EndpointAddress>,
+    pub endpoints: Vec<Endpoint>,
     /// Any text. Another text says that the same addresses run another build: a rejected version
     /// becomes eligible again when its endpoints or its revision change.
     pub revision: Option<String>,
-}
-
-/// `10.0.0.1:3000` or `shop.internal:3000`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum EndpointAddress {
-    Ip(SocketAddr),
-    Name { host: String, port: u16 },
 }
 
 /// What the file says should be live.

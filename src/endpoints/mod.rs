@@ -1,6 +1,9 @@
 //! What is known of endpoints while they run: health, ejection, resolved addresses; and which one is next.
 
+mod balance;
 pub mod checks;
+pub mod dial;
+mod group;
 pub mod health;
 pub mod hold;
 pub mod life;
@@ -8,13 +11,16 @@ mod outlier;
 pub mod pick;
 mod probe;
 mod resolve;
+pub mod room;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod testing;
 mod warm;
 
 pub use checks::Checks;
+pub use group::{Group, VersionRuntime};
 pub use hold::HoldEnd;
 pub use outlier::Passive;
-pub use pick::{Picked, pick};
-pub use state::{EndpointRuntime, Health, Runtime, ServiceCore, ServiceRuntime, VersionCore, VersionRuntime};
+pub use pick::{Ask, Picked, Unpicked, pick};
+pub use room::Place;
+pub use state::{At, EndpointRuntime, Health, Runtime, ServiceCore, ServiceRuntime, VersionCore};

@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::checks::Services;
-use super::state::{EndpointRuntime, VersionRuntime};
+use super::group::VersionRuntime;
+use super::state::EndpointRuntime;
 use crate::config::model::Outlier;
 use crate::telemetry::{Event, Events};
 
@@ -95,7 +96,7 @@ impl Ejections {
         let failures = endpoint.failures_in_row.load(Ordering::Relaxed);
         endpoint.last_change.store(Arc::new(format!("ejected: {failures} requests in a row failed")));
         self.rest(endpoint.clone(), policy.eject_for);
-        let address = endpoint.authority();
+        let address = endpoint.label();
         warn!(service = %endpoint.service, version = %endpoint.version, endpoint = address, failures, "endpoint ejected");
         self.tell(endpoint, "ejected", format!("{failures} requests in a row failed"), policy.eject_for);
     }
@@ -114,13 +115,13 @@ impl Ejections {
         if let Some(service) = self.services.lock().expect("no holder panics").get(&endpoint.incarnation) {
             service.changed.notify_waiters();
         }
-        let address = endpoint.authority();
+        let address = endpoint.label();
         info!(service = %endpoint.service, version = %endpoint.version, endpoint = address, "endpoint back after ejection");
         self.tell(endpoint, "back", "its time is over".into(), Duration::ZERO);
     }
 
     fn tell(&self, endpoint: &EndpointRuntime, to: &str, why: String, time: Duration) {
-        let (address, service, version) = (endpoint.authority(), &endpoint.service, &endpoint.version);
+        let (address, service, version) = (endpoint.label(), &endpoint.service, &endpoint.version);
         self.events.emit(Event {
             kind: "ejected",
             service: Some(service.to_string()),
@@ -133,12 +134,13 @@ impl Ejections {
 
 /// One may go if another is ready; more only up to the limit.
 fn may_eject(endpoint: &EndpointRuntime, version: &VersionRuntime, max_ejected_bp: u32) -> bool {
-    let others = || version.endpoints.iter().filter(|other| other.incarnation != endpoint.incarnation);
+    let endpoints = &version.now().endpoints;
+    let others = || endpoints.iter().filter(|other| other.incarnation != endpoint.incarnation);
     if !others().any(|other| other.is_ready()) {
         return false;
     }
     let ejected = others().filter(|other| other.is_ejected()).count();
-    let limit = version.endpoints.len() * max_ejected_bp as usize / 10_000;
+    let limit = endpoints.len() * max_ejected_bp as usize / 10_000;
     ejected < limit.max(1)
 }
 
@@ -169,22 +171,22 @@ mod tests {
     /// Fails `times`, then lets the deciding side run.
     async fn fail(world: &World, version: &Arc<VersionRuntime>, endpoint: usize, times: u32, bp: u32) {
         for _ in 0..times {
-            world.passive.failed(&version.endpoints[endpoint], version, Some(&policy(bp)));
+            world.passive.failed(&version.endpoints()[endpoint], version, Some(&policy(bp)));
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
     fn ejected(version: &VersionRuntime) -> Vec<bool> {
-        version.endpoints.iter().map(|endpoint| endpoint.is_ejected()).collect()
+        version.endpoints().iter().map(|endpoint| endpoint.is_ejected()).collect()
     }
 
     #[tokio::test(start_paused = true)]
     async fn failures_in_a_row_eject_for_a_while() {
         let (world, version) = (world(), testing::version(&[1, 2], 1));
         let service = Arc::new(ServiceCore::default());
-        world.services.lock().expect("no panic").insert(version.endpoints[0].incarnation, service.clone());
+        world.services.lock().expect("no panic").insert(version.endpoints()[0].incarnation, service.clone());
         fail(&world, &version, 0, 2, 5000).await;
-        world.passive.succeeded(&version.endpoints[0]);
+        world.passive.succeeded(&version.endpoints()[0]);
         fail(&world, &version, 0, 2, 5000).await;
         assert_eq!(ejected(&version), [false, false], "never three in a row");
         fail(&world, &version, 0, 1, 5000).await;
@@ -221,7 +223,7 @@ mod tests {
         fail(&world, &alone, 0, 9, 10_000).await;
         assert_eq!(ejected(&alone), [false]);
         let version = testing::version(&[1, 2], 1);
-        version.endpoints[1].set_health(Health::Down);
+        version.endpoints()[1].set_health(Health::Down);
         fail(&world, &version, 0, 9, 10_000).await;
         assert_eq!(ejected(&version), [false, false]);
     }
@@ -230,7 +232,7 @@ mod tests {
     async fn without_a_policy_nothing_is_ejected() {
         let (world, version) = (world(), testing::version(&[1, 2], 1));
         for _ in 0..100 {
-            world.passive.failed(&version.endpoints[0], &version, None);
+            world.passive.failed(&version.endpoints()[0], &version, None);
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(ejected(&version), [false, false]);

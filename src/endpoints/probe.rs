@@ -4,44 +4,44 @@
 //! redirects and reads no body. Whatever is not an HTTP/1 response head within the deadline and the size
 //! cap is a failure.
 
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::dial::{Dialled, dial, is_refused};
 use super::health::Seen;
+use super::state::At;
 use crate::config::model::HealthCheck;
 
 /// Bytes of a response head, interim responses included.
 const HEAD_MAX: usize = 16 * 1024;
 
 /// `authority` is the Host unless the check names one. `deadline` bounds all of it, connect included.
-pub async fn probe(check: &HealthCheck, address: SocketAddr, authority: &str, deadline: Duration) -> Seen {
+pub async fn probe(check: &HealthCheck, at: &At, authority: &str, deadline: Duration) -> Seen {
     let asked = match check {
-        HealthCheck::Tcp => timeout(deadline, connect(address)).await.map(|connected| match connected {
+        HealthCheck::Tcp => timeout(deadline, connect(at)).await.map(|connected| match connected {
             Ok(_) => Seen::Pass,
             Err(silent) => silent,
         }),
         HealthCheck::Http { path, host, status } => {
             let host = host.as_deref().unwrap_or(authority);
-            timeout(deadline, http(address, host, path, status)).await
+            timeout(deadline, http(at, host, path, status)).await
         }
     };
     asked.unwrap_or_else(|_| Seen::Silent(format!("no answer within {deadline:?}")))
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, Seen> {
-    TcpStream::connect(address).await.map_err(|error| {
+async fn connect(at: &At) -> Result<Dialled, Seen> {
+    dial(at).await.map_err(|error| {
         let why = format!("connect: {error}");
-        if error.kind() == std::io::ErrorKind::ConnectionRefused { Seen::Refused(why) } else { Seen::Silent(why) }
+        if is_refused(&error) { Seen::Refused(why) } else { Seen::Silent(why) }
     })
 }
 
-async fn http(address: SocketAddr, host: &str, path: &str, wanted: &[RangeInclusive<u16>]) -> Seen {
-    let mut stream = match connect(address).await {
+async fn http(at: &At, host: &str, path: &str, wanted: &[RangeInclusive<u16>]) -> Seen {
+    let mut stream = match connect(at).await {
         Ok(stream) => stream,
         Err(silent) => return silent,
     };
@@ -59,7 +59,7 @@ async fn http(address: SocketAddr, host: &str, path: &str, wanted: &[RangeInclus
 }
 
 /// The final status; interim ones (100, 103) are passed over.
-async fn status_of(stream: &mut TcpStream) -> Result<u16, Seen> {
+async fn status_of(stream: &mut Dialled) -> Result<u16, Seen> {
     let mut head = Vec::with_capacity(1024);
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 100];
@@ -91,6 +91,8 @@ async fn status_of(stream: &mut TcpStream) -> Result<u16, Seen> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::net::TcpListener;
 
     use super::*;
@@ -128,7 +130,7 @@ mod tests {
 
     async fn seen(answer: &'static [u8], close: bool) -> Seen {
         let (address, origin) = origin(answer, close).await;
-        let seen = probe(&check(None), address, "shop.internal:3000", Duration::from_millis(300)).await;
+        let seen = probe(&check(None), &At::Ip(address), "shop.internal:3000", Duration::from_millis(300)).await;
         origin.abort();
         seen
     }
@@ -167,7 +169,7 @@ mod tests {
     async fn it_says_who_it_is_and_whom_it_wants() {
         for (host, wanted) in [(None, "shop.internal:3000"), (Some("health.test"), "health.test")] {
             let (address, origin) = origin(b"HTTP/1.1 200 OK\r\n\r\n", true).await;
-            let seen = probe(&check(host), address, "shop.internal:3000", Duration::from_secs(5)).await;
+            let seen = probe(&check(host), &At::Ip(address), "shop.internal:3000", Duration::from_secs(5)).await;
             assert_eq!(seen, Seen::Pass);
             let asked = origin.await.expect("no panic");
             assert!(asked.starts_with("GET /healthz?deep=1 HTTP/1.1\r\n"), "{asked}");
@@ -180,7 +182,8 @@ mod tests {
     async fn tcp_asks_for_a_connection_only() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let ask = || probe(&HealthCheck::Tcp, address, "", Duration::from_secs(5));
+        let at = At::Ip(address);
+        let ask = || probe(&HealthCheck::Tcp, &at, "", Duration::from_secs(5));
         assert_eq!(ask().await, Seen::Pass);
         drop(listener);
         assert!(matches!(ask().await, Seen::Refused(why) if why.starts_with("connect:")));

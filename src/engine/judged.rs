@@ -91,7 +91,7 @@ impl Context {
         }
         let id = self.request_id();
         let Some((stamped, arm)) = self.trial() else { return };
-        let endpoint = self.attempt.as_ref().map(|attempt| attempt.address);
+        let endpoint = self.attempt.as_ref().and_then(|attempt| attempt.endpoint.ip());
         stamped.trial.note(arm, FailedRequest { id, at: crate::telemetry::unix_ms(), status, endpoint });
         let bucket = self.destination.as_ref().and_then(|to| to.choice.bucket).map(|bucket| bucket.0);
         let failure = Failure { arm, pi: stamped.pi, bucket, status, bad };
@@ -156,7 +156,7 @@ impl Context {
             let client = &self.link.connection;
             client.recall(client.current());
         }
-        let socket = Socket::new(fd, connection, attempt.address);
+        let socket = Socket::new(fd, connection, attempt.at.clone());
         self.recall.wait(Waiting { held: self.held.clone(), service: destination.service, socket });
         self.recallable = true;
     }

@@ -21,6 +21,7 @@ pub mod headers;
 pub mod held;
 mod judged;
 pub mod mirror;
+mod peer;
 mod recall;
 mod request_id;
 pub mod respond;

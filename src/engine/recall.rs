@@ -8,7 +8,7 @@
 //! What may be called back is known here only while the answer is waited for. All of it happens in the
 //! connection's own task: between a look at this and the shutdown no answer can begin.
 
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -16,6 +16,7 @@ use pingora_core::protocols::SocketDigest;
 
 use super::held::Held;
 use super::judged::stable_takes_one;
+use crate::endpoints::At;
 use crate::net::Link;
 use crate::routing::ServiceIdx;
 
@@ -65,7 +66,7 @@ pub struct Socket {
     fd: RawFd,
     /// Lives as long as the connection: a descriptor of the same number is another connection's after that.
     connection: Weak<SocketDigest>,
-    peer: SocketAddr,
+    peer: At,
 }
 
 impl Recall {
@@ -107,8 +108,15 @@ impl Recall {
 }
 
 impl Socket {
-    pub fn new(fd: RawFd, connection: &Arc<SocketDigest>, peer: SocketAddr) -> Socket {
+    pub fn new(fd: RawFd, connection: &Arc<SocketDigest>, peer: At) -> Socket {
         Socket { fd, connection: Arc::downgrade(connection), peer }
+    }
+
+    fn is_peer(&self, peer: &socket2::SockAddr) -> bool {
+        match &self.peer {
+            At::Ip(address) => peer.as_socket() == Some(*address),
+            At::Unix(path) => peer.as_pathname() == Some(path),
+        }
     }
 
     /// Ends both directions, so that whoever reads from or writes to it is told. `false`: it is not there.
@@ -120,7 +128,7 @@ impl Socket {
         let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
         let socket = socket2::SockRef::from(&fd);
         match socket.peer_addr() {
-            Ok(peer) if peer.as_socket() == Some(self.peer) => {
+            Ok(peer) if self.is_peer(&peer) => {
                 // It fails only if the endpoint was faster.
                 let _ = socket.shutdown(Shutdown::Both);
                 true
@@ -150,7 +158,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (mut ours, mut endpoint) = connected(&listener);
         let digest = Arc::new(SocketDigest::from_raw_fd(ours.as_raw_fd()));
-        let socket = Socket::new(ours.as_raw_fd(), &digest, listener.local_addr().unwrap());
+        let socket = Socket::new(ours.as_raw_fd(), &digest, At::Ip(listener.local_addr().unwrap()));
         assert!(socket.shut_down());
         assert_eq!(ours.read(&mut [0; 8]).unwrap(), 0, "the reader is told");
         assert_eq!(endpoint.read(&mut [0; 8]).unwrap(), 0, "and the endpoint");
@@ -159,14 +167,14 @@ mod tests {
     #[test]
     fn a_descriptor_that_is_anothers_by_now_is_left_alone() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let address = At::Ip(listener.local_addr().unwrap());
         let (mut ours, mut endpoint) = connected(&listener);
         // The connection is gone, and its descriptor belongs to another one, even to the same endpoint.
         let gone = Socket::new(ours.as_raw_fd(), &Arc::new(SocketDigest::from_raw_fd(ours.as_raw_fd())), address);
         assert!(!gone.shut_down());
         // It is said to exist, but the descriptor leads elsewhere.
         let digest = Arc::new(SocketDigest::from_raw_fd(ours.as_raw_fd()));
-        let elsewhere = Socket::new(ours.as_raw_fd(), &digest, "127.0.0.1:1".parse().unwrap());
+        let elsewhere = Socket::new(ours.as_raw_fd(), &digest, At::Ip("127.0.0.1:1".parse().unwrap()));
         assert!(!elsewhere.shut_down());
         endpoint.write_all(b"still here").unwrap();
         assert_eq!(ours.read(&mut [0; 16]).unwrap(), 10);

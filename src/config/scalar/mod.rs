@@ -12,7 +12,7 @@ pub use choice::Word;
 pub use date::rfc3339;
 pub use date::{parse_date, parse_minutes, write_date, write_minutes};
 pub use fields::{GrpcCode, Header, HeaderText, MethodName, StatusRange};
-pub use net::{AdminBind, Bind, Endpoint, HttpUrl, is_host_name};
+pub use net::{AdminBind, Bind, HttpUrl, Place, is_host_name};
 pub use rate::{Number, Quantile, Rate, write_rate};
 pub use text::{AnyText, Count, Flag, LogTarget, Name, Text, Weight};
 pub use units::{BodyLimit, Percent, Size, Time, parse_time, write_percent, write_size, write_time};

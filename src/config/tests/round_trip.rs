@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
-use proptest::collection::{btree_map, btree_set, vec};
+use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -124,20 +124,40 @@ fn health() -> impl Strategy<Value = Health> {
     })
 }
 
-fn endpoint() -> impl Strategy<Value = EndpointAddress> {
-    prop_oneof![
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    let address = prop_oneof![
         (any::<[u8; 4]>(), 1..u16::MAX).prop_map(|(ip, port)| EndpointAddress::Ip(SocketAddr::from((ip, port)))),
         (any::<[u16; 8]>(), 1..u16::MAX).prop_map(|(ip, port)| EndpointAddress::Ip(SocketAddr::from((ip, port)))),
         ("[a-z]{1,6}(\\.[a-z]{1,4})?", 1..u16::MAX).prop_map(|(host, port)| EndpointAddress::Name { host, port }),
-    ]
+        "[a-z]{1,6}(/[a-z]{1,4})?".prop_map(|path| EndpointAddress::Unix(format!("/run/{path}").into())),
+    ];
+    (address, 1..1_000_u32, of(1..1_000_u32)).prop_map(|(address, weight, max_connections)| Endpoint {
+        address,
+        weight,
+        max_connections,
+    })
+}
+
+fn balance() -> impl Strategy<Value = Balance> {
+    let by = prop_oneof![
+        Just(BalanceBy::RoundRobin),
+        Just(BalanceBy::LeastRequest),
+        Just(BalanceBy::PeakEwma),
+        header().prop_map(|name| BalanceBy::ConsistentHash(HashKey::Header(name))),
+        "[a-z]{1,6}".prop_map(|name| BalanceBy::ConsistentHash(HashKey::Cookie(name))),
+        Just(BalanceBy::ConsistentHash(HashKey::ClientIp)),
+        Just(BalanceBy::ConsistentHash(HashKey::Path)),
+    ];
+    (by, time()).prop_map(|(by, slow_start)| Balance { by, slow_start })
 }
 
 fn service() -> impl Strategy<Value = Service> {
-    let version = (btree_set(endpoint(), 1..4), of(some_text()));
+    let version = (vec(endpoint(), 1..4), of(some_text()));
     let versions = btree_map(name(), version, 1..4).prop_map(|versions| {
-        let version = |(set, revision): (std::collections::BTreeSet<EndpointAddress>, _)| Version {
-            endpoints: set.into_iter().collect(),
-            revision,
+        let version = |(mut endpoints, revision): (Vec<Endpoint>, _)| {
+            endpoints.sort();
+            endpoints.dedup_by(|a, b| a.address == b.address);
+            Version { endpoints, revision }
         };
         versions.into_iter().map(|(name, it)| (name, version(it))).collect()
     });
@@ -158,35 +178,56 @@ fn service() -> impl Strategy<Value = Service> {
         (time(), 0..1_000_usize),
     );
     let force = of(header()).prop_map(|header| header.map(|header| Force { header, token: None, token_file: None }));
-    (versions, any::<bool>(), vec(0..500_u32, 4), sticky, force, (of(health()), of(rollout())), outlier, policies)
-        .prop_map(|(versions, active, weights, sticky, force, (health, rollout), outlier, (one, two, three, four))| {
-            let versions: BTreeMap<Name, Version> = versions;
-            let first = versions.keys().next().cloned().unwrap();
-            let intent = if active {
-                Intent::Active(first)
-            } else {
-                let mut split: BTreeMap<Name, u32> = versions.keys().cloned().zip(weights).collect();
-                split.insert(first, 1);
-                Intent::Split(split)
-            };
-            let (attempts, connect, request, idle, upgrade_idle, total) = one;
-            let (body, in_flight, keepalive_idle) = two;
-            Service {
+    (
+        versions,
+        any::<bool>(),
+        vec(0..500_u32, 4),
+        sticky,
+        (force, balance()),
+        (of(health()), of(rollout())),
+        outlier,
+        policies,
+    )
+        .prop_map(
+            |(
                 versions,
-                intent,
-                rollout: rollout.filter(|_| active),
+                active,
+                weights,
                 sticky,
-                force,
-                health,
+                (force, balance),
+                (health, rollout),
                 outlier,
-                retry: Retry { attempts },
-                timeouts: Timeouts { connect, request, idle, upgrade_idle, total },
-                limits: Limits { body, in_flight },
-                upstream: Upstream { keepalive_idle },
-                drain: Drain { requests: three.0, streams: three.1, sessions: three.2, reconnect_spread: three.3 },
-                hold: Hold { max_wait: four.0, max_requests: four.1 },
-            }
-        })
+                (one, two, three, four),
+            )| {
+                let versions: BTreeMap<Name, Version> = versions;
+                let first = versions.keys().next().cloned().unwrap();
+                let intent = if active {
+                    Intent::Active(first)
+                } else {
+                    let mut split: BTreeMap<Name, u32> = versions.keys().cloned().zip(weights).collect();
+                    split.insert(first, 1);
+                    Intent::Split(split)
+                };
+                let (attempts, connect, request, idle, upgrade_idle, total) = one;
+                let (body, in_flight, keepalive_idle) = two;
+                Service {
+                    versions,
+                    intent,
+                    rollout: rollout.filter(|_| active),
+                    sticky,
+                    force,
+                    balance,
+                    health,
+                    outlier,
+                    retry: Retry { attempts },
+                    timeouts: Timeouts { connect, request, idle, upgrade_idle, total },
+                    limits: Limits { body, in_flight },
+                    upstream: Upstream { keepalive_idle },
+                    drain: Drain { requests: three.0, streams: three.1, sessions: three.2, reconnect_spread: three.3 },
+                    hold: Hold { max_wait: four.0, max_requests: four.1 },
+                }
+            },
+        )
 }
 
 fn route_parts() -> impl Strategy<Value = (Match, u8, Rewrite, u16, Vec<(HeaderName, HeaderValue)>, String)> {
