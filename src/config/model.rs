@@ -13,9 +13,11 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 
 pub mod endpoints;
+mod http2;
 pub mod rollout;
 
 pub use endpoints::{Balance, BalanceBy, Endpoint, EndpointAddress, HashKey};
+pub use http2::Http2;
 // All but `Strategy`, which tests know as a trait of proptest.
 pub use rollout::{
     Channel, CrashesRule, CustomEvent, CustomRule, ErrorsRule, Freeze, Gate, Guardrails, HookPoint, LatencyBelow,
@@ -52,6 +54,7 @@ pub struct Listener {
     pub bind: SocketAddr,
     pub timeouts: ListenerTimeouts,
     pub limits: ListenerLimits,
+    pub http2: Http2,
 }
 
 /// How long a client may take. All are upper bounds on waiting for the client.

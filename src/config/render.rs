@@ -14,6 +14,7 @@ use super::model::{
 use super::scalar::{write_percent, write_size, write_time};
 
 mod endpoints;
+mod http2;
 mod rollout;
 
 /// Every value, defaults filled in, as YAML.
@@ -79,6 +80,7 @@ fn listener(listener: &Listener) -> Value {
             "header_fields": limits.header_fields,
             "target_bytes": write_size(limits.target_bytes as u64),
         },
+        "http2": http2::http2(&listener.http2),
     })
 }
 

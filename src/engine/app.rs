@@ -314,7 +314,7 @@ impl App {
                 host: text(header::HOST).unwrap_or_default(),
                 path: request.uri.path().to_string(),
                 has_query: request.uri.query().is_some(),
-                protocol: if request.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+                protocol: headers::protocol(request.version),
                 user_agent: text(header::USER_AGENT),
             }));
         }
@@ -359,7 +359,7 @@ impl App {
                 ctx.link.becomes_tunnel(silence.unwrap_or_default());
             } else if headers::is_event_stream(&response.headers) {
                 ctx.becomes(Kind::Sse);
-                ctx.link.becomes_stream();
+                ctx.link.becomes_stream(response.headers.contains_key(header::CONTENT_ENCODING));
             }
         }
         let none = HeaderEdits::default();

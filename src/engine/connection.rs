@@ -2,6 +2,7 @@
 //! request, repeat. Between requests there is a socket and a small task, and no buffer.
 
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -13,12 +14,14 @@ use tokio::sync::watch;
 
 use super::app::{App, Incoming, with_incoming};
 use super::headers;
+use super::http2;
 use super::recall::{Called, Recall, Why};
 use super::respond;
 use super::services::Services;
 use crate::net::{Deadline, EngineIo, Fate, Link, Stage, Waits, clock};
 use crate::sessions::connections::Cut;
 use crate::wire::body::BodyTracker;
+use crate::wire::frames::{self, Begins};
 use crate::wire::head::{self, Head, HeadLimits, Parsed, RequestBody};
 use crate::wire::response;
 
@@ -39,6 +42,8 @@ pub struct Engine {
 
 enum Next {
     Head(Head),
+    /// The connection speaks HTTP/2.
+    Http2,
     /// Nothing to answer: the client is gone, was idle for too long, or everything closes.
     Close,
     Refuse {
@@ -48,7 +53,7 @@ enum Next {
     },
 }
 
-enum End {
+pub(super) enum End {
     /// The engine is done; whether the connection may serve another request.
     Done(bool),
     /// A deadline, a cut, or the client's disappearance ended it.
@@ -56,11 +61,14 @@ enum End {
 }
 
 /// Serves a connection to its end.
-pub async fn serve(engine: &Engine, link: &Arc<Link>) {
+pub async fn serve(engine: &Rc<Engine>, link: &Arc<Link>) {
     let client = Arc::new(headers::Client::new(link.client.ip(), link.local.port()));
     let recall = Arc::new(Recall::default());
+    let mut is_first = true;
     loop {
-        let keep = match next_head(engine, link).await {
+        let next = next_head(engine, link, std::mem::take(&mut is_first)).await;
+        let keep = match next {
+            Next::Http2 => return http2::serve(engine, link, &client).await,
             Next::Head(head) => {
                 let incoming = Incoming {
                     link: link.clone(),
@@ -91,15 +99,16 @@ pub async fn serve(engine: &Engine, link: &Arc<Link>) {
 }
 
 /// Waits for the next request on an idle connection, until its head is complete.
-async fn next_head(engine: &Engine, link: &Arc<Link>) -> Next {
-    let (limits, idle, header) = {
+async fn next_head(engine: &Engine, link: &Arc<Link>, is_first: bool) -> Next {
+    let (limits, idle, header, may_begin_http2) = {
         let config = link.listener().config.load();
+        let may_begin_http2 = is_first && config.http2.prior_knowledge;
         let limits = HeadLimits {
             bytes: config.limits.header_bytes,
             fields: config.limits.header_fields,
             target_bytes: config.limits.target_bytes,
         };
-        (limits, config.timeouts.idle, config.timeouts.header)
+        (limits, config.timeouts.idle, config.timeouts.header, may_begin_http2)
     };
     // One byte more than a head may have, so that too much can be told from not yet enough.
     let room = limits.bytes + 1;
@@ -109,10 +118,17 @@ async fn next_head(engine: &Engine, link: &Arc<Link>) -> Next {
     poll_fn(|cx| {
         link.connection.register(cx.waker());
         loop {
-            let parsed = link.with_input(|input| match input {
+            let begins = link.with_input(|input| match input {
                 b"" => None,
-                input => Some(head::parse(input, scanned, &limits)),
+                input if may_begin_http2 => Some(frames::begins(input)),
+                _ => Some(Begins::Otherwise),
             });
+            let parsed = match begins {
+                None => None,
+                Some(Begins::WithPreface) => return Poll::Ready(Next::Http2),
+                Some(Begins::Unclear) => Some(Parsed::Incomplete { scanned: 0 }),
+                Some(Begins::Otherwise) => link.with_input(|input| Some(head::parse(input, scanned, &limits))),
+            };
             match parsed {
                 Some(Parsed::Complete(head)) => {
                     // The engine takes no absolute target; the same request without one is parsed instead.
@@ -216,7 +232,7 @@ async fn exchange(engine: &Engine, incoming: Incoming, head: &Head) -> bool {
 }
 
 /// Whether the exchange must end now, and when to look again.
-fn interrupted(
+pub(super) fn interrupted(
     engine: &Engine,
     link: &Link,
     deadline: Option<(u64, Deadline)>,
@@ -252,16 +268,9 @@ fn interrupted(
 /// The last words to the client of an exchange that did not end by itself.
 fn part(link: &Link, fate: Fate, head_only: bool) {
     if !link.is_answered() {
-        let (status, why) = match fate {
-            Fate::ClientGone | Fate::Deadline(Deadline::Write) => return,
-            Fate::Deadline(Deadline::Body) => (408, "the request body did not arrive in time"),
-            Fate::Deadline(Deadline::Response | Deadline::Silence | Deadline::Total) => {
-                (504, "the endpoint did not answer in time")
-            }
-            Fate::Cut(Cut::DrainDeadline) => (503, "the version is being taken out of service, try again"),
-            Fate::Cut(Cut::Shutdown) => (503, "the proxy is shutting down, try again"),
-        };
-        link.push(&respond::raw(status, why, true, head_only));
+        if let Some((status, why)) = last_answer(fate) {
+            link.push(&respond::raw(status, why, true, head_only));
+        }
         return;
     }
     let cut = match fate {
@@ -274,6 +283,19 @@ fn part(link: &Link, fate: Fate, head_only: bool) {
         }
     };
     link.push(link.farewell(cut));
+}
+
+/// What a client is answered whose exchange ended like that before an answer began.
+pub(super) fn last_answer(fate: Fate) -> Option<(u16, &'static str)> {
+    Some(match fate {
+        Fate::ClientGone | Fate::Deadline(Deadline::Write) => return None,
+        Fate::Deadline(Deadline::Body) => (408, "the request body did not arrive in time"),
+        Fate::Deadline(Deadline::Response | Deadline::Silence | Deadline::Total) => {
+            (504, "the endpoint did not answer in time")
+        }
+        Fate::Cut(Cut::DrainDeadline) => (503, "the version is being taken out of service, try again"),
+        Fate::Cut(Cut::Shutdown) => (503, "the proxy is shutting down, try again"),
+    })
 }
 
 /// Sends what is left. `false`: the client does not take it.
@@ -296,7 +318,7 @@ async fn sent(link: &Link) -> bool {
 }
 
 /// Closes our side and reads on for a while. RFC 9112 section 9.6.
-async fn linger(engine: &Engine, link: &Link) {
+pub(super) async fn linger(engine: &Engine, link: &Link) {
     let begun = clock::now_ms();
     poll_fn(|cx| {
         link.connection.register(cx.waker());
@@ -317,13 +339,13 @@ async fn linger(engine: &Engine, link: &Link) {
     .await;
 }
 
-fn waits(link: &Link) -> Waits {
+pub(super) fn waits(link: &Link) -> Waits {
     let timeouts = &link.listener().config.load().timeouts;
     Waits { body: Some(timeouts.body), write: Some(timeouts.write), silence: None }
 }
 
 /// Refused before the engine saw it: counted without a route.
-fn count_refusal(engine: &Engine, link: &Link, status: u16) {
+pub(super) fn count_refusal(engine: &Engine, link: &Link, status: u16) {
     let snapshot = engine.services.live.pointer().load();
     snapshot.codes.codes(&snapshot.generation, None, None).count(link.connection.thread, status);
 }

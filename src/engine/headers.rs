@@ -23,6 +23,7 @@ use crate::wire::token::{decimal, list};
 
 const VIA_10: HeaderValue = HeaderValue::from_static("1.0 switchback");
 const VIA_11: HeaderValue = HeaderValue::from_static("1.1 switchback");
+const VIA_20: HeaderValue = HeaderValue::from_static("2.0 switchback");
 const OURS: &str = "x-switchback-";
 
 /// What is the same for every request of one client connection, written once.
@@ -66,7 +67,11 @@ pub struct Hop<'a> {
 /// own fields again. `version` is the client's: the engine has already made the request HTTP/1.1. Fails only if
 /// `path_and_query` is not a request target.
 pub fn to_endpoint(request: &mut RequestHeader, version: Version, hop: &Hop<'_>) -> Result<()> {
-    let via = if version == Version::HTTP_10 { VIA_10 } else { VIA_11 };
+    let via = match version {
+        Version::HTTP_10 => VIA_10,
+        Version::HTTP_2 => VIA_20,
+        _ => VIA_11,
+    };
     strip_nominated(request);
     strip_known(request);
     request.remove_header(&PROXY_AUTHORIZATION);
@@ -351,6 +356,15 @@ fn edit(fields: &mut impl Fields, edits: &HeaderEdits) -> Result<()> {
         fields.add(name, value.clone())?;
     }
     Ok(())
+}
+
+/// A version as logs write it.
+pub fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    }
 }
 
 /// The answer with this head is a stream of server-sent events.

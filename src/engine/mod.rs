@@ -19,6 +19,7 @@ mod entropy;
 mod failure;
 pub mod headers;
 pub mod held;
+mod http2;
 mod judged;
 pub mod mirror;
 mod peer;

@@ -74,6 +74,7 @@ async fn run(thread: Thread, services: Arc<Services>, open: watch::Receiver<Arc<
     let (_sender, never) = watch::channel(false);
     let engine = Rc::new(Engine { proxy, services: services.clone(), never });
     tokio::task::spawn_local(follow_generations(thread, services.clone()));
+    tokio::task::spawn_local(follow_listeners(thread, services.clone(), open.clone()));
     tokio::task::spawn_local(sweep(thread, services));
     let serve = Rc::new(move |accepted| begin(thread, &engine, accepted));
     tokio::select! {
@@ -107,6 +108,20 @@ async fn follow_generations(thread: Thread, services: Arc<Services>) {
         if published.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Tells the connections of a listener that it is gone: some have something to say to their clients.
+async fn follow_listeners(thread: Thread, services: Arc<Services>, mut open: watch::Receiver<Arc<OpenSet>>) {
+    let mut before = open.borrow_and_update().clone();
+    while open.changed().await.is_ok() {
+        let now = open.borrow_and_update().clone();
+        for (name, gone) in before.iter() {
+            if !now.get(name).is_some_and(|kept| Arc::ptr_eq(&kept.state, &gone.state)) {
+                services.connections.wake_on(thread, name);
+            }
+        }
+        before = now;
     }
 }
 

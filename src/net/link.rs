@@ -26,6 +26,10 @@ use crate::wire::body::BodyTracker;
 use crate::wire::head::RequestBody;
 use crate::wire::response::{self, Boundary, Farewell, ResponseTracker};
 
+mod carried;
+
+pub use carried::Offer;
+
 /// Writes up to this size are gathered.
 const SMALL_WRITE: usize = 8 * 1024;
 /// Gathered bytes that make the engine wait for the client.
@@ -119,40 +123,16 @@ struct State {
     truncated: bool,
     /// The client waits for `100 Continue`: that it sends nothing is not its fault.
     expecting: bool,
+    /// The body of a stream's request has not ended.
+    open: bool,
     fate: Option<Fate>,
 }
 
 impl Link {
     pub fn new(arrived: Arrived, listener: Arc<ListenerState>, connection: Arc<Connection>) -> Arc<Link> {
         let Arrived { socket, client, local } = arrived;
-        let state = State {
-            socket,
-            input: None,
-            head_left: 0,
-            body: BodyTracker::new(RequestBody::None),
-            body_max: None,
-            tunnel: false,
-            output: Vec::new(),
-            written: 0,
-            received: 0,
-            read_failure: None,
-            waits: Waits::default(),
-            reading_since: 0,
-            writing_since: 0,
-            last_progress: 0,
-            response_wait: None,
-            last_request_byte: 0,
-            total_by: 0,
-            watcher: None,
-            stop_at_boundary: false,
-            stopped: false,
-            unread: false,
-            answered: false,
-            truncated: false,
-            expecting: false,
-            fate: None,
-        };
-        Arc::new(Link { client, local, connection, listener, state: Mutex::new(state) })
+        let state = Mutex::new(State::new(socket));
+        Arc::new(Link { client, local, connection, listener, state })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -216,6 +196,7 @@ impl Link {
         state.answered = false;
         state.truncated = false;
         state.expecting = expects_continue;
+        state.open = false;
         state.fate = None;
     }
 
@@ -234,11 +215,15 @@ impl Link {
     }
 
     /// The answer is an event stream: silence is its nature, and it may be ended between two events.
-    pub fn becomes_stream(&self) {
+    /// `coded`: its events are hidden by a content coding.
+    pub fn becomes_stream(&self, coded: bool) {
         let state = &mut *self.state();
         state.waits.silence = None;
         state.total_by = 0;
-        state.watcher = Some(ResponseTracker::new(false));
+        state.watcher = Some(match state.socket {
+            Socket::Carried => ResponseTracker::of_events(coded),
+            Socket::Plain(_) | Socket::Tls(_) => ResponseTracker::new(false),
+        });
     }
 
     /// The exchange is being upgraded: bytes pass as they are.
@@ -285,7 +270,7 @@ impl Link {
     /// Whether the request has been received to its end.
     pub fn request_complete(&self) -> bool {
         let state = self.state();
-        state.head_left == 0 && state.body.is_done() && !state.tunnel
+        state.head_left == 0 && state.body.is_done() && !state.tunnel && !state.open
     }
 
     // ── the connection's task, after each poll of the engine ────────────────────────────────────────
@@ -342,9 +327,9 @@ impl Link {
     /// Drops the connection in a way that the client cannot take for the end of an answer, if it must be.
     pub fn reset_if_truncated(&self) -> bool {
         let state = self.state();
-        if state.truncated {
+        if let Some(tcp) = state.socket.tcp().filter(|_| state.truncated) {
             // Without it the client would see an end; there is nothing better to do if it fails.
-            let _ = socket2::SockRef::from(state.socket.tcp()).set_linger(Some(Duration::ZERO));
+            let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
         }
         state.truncated
     }
@@ -401,6 +386,37 @@ impl Link {
 }
 
 impl State {
+    fn new(socket: Socket) -> State {
+        State {
+            socket,
+            input: None,
+            head_left: 0,
+            body: BodyTracker::new(RequestBody::None),
+            body_max: None,
+            tunnel: false,
+            output: Vec::new(),
+            written: 0,
+            received: 0,
+            read_failure: None,
+            waits: Waits::default(),
+            reading_since: 0,
+            writing_since: 0,
+            last_progress: 0,
+            response_wait: None,
+            last_request_byte: 0,
+            total_by: 0,
+            watcher: None,
+            stop_at_boundary: false,
+            stopped: false,
+            unread: false,
+            answered: false,
+            truncated: false,
+            expecting: false,
+            open: false,
+            fate: None,
+        }
+    }
+
     fn consume(&mut self, count: usize) {
         if let Some(input) = &mut self.input {
             input.consume(count);

@@ -286,6 +286,7 @@ mod tests {
             bind: bind.parse().expect("a literal address"),
             timeouts: ListenerTimeouts { header: second, idle: second, body: second, write: second },
             limits: ListenerLimits { connections, header_bytes: 1024, header_fields: 10, target_bytes: 100 },
+            http2: crate::config::model::Http2::default(),
         }
     }
 

@@ -15,7 +15,7 @@ pub mod stage;
 
 pub use arrival::{Arrived, arrive};
 pub use io::EngineIo;
-pub use link::{Deadline, Fate, Link, ReadFailure, Waits};
+pub use link::{Deadline, Fate, Link, Offer, ReadFailure, Waits};
 pub use listeners::{ListenerState, Manager};
 pub use socket::Socket;
 pub use stage::{Stage, StageFlag};

@@ -12,6 +12,8 @@ use tokio_rustls::server::TlsStream;
 pub enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// None of its own: a stream on a connection that carries many.
+    Carried,
 }
 
 impl Socket {
@@ -21,10 +23,11 @@ impl Socket {
     }
 
     /// The connection below, for its options.
-    pub fn tcp(&self) -> &TcpStream {
+    pub fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Socket::Plain(tcp) => tcp,
-            Socket::Tls(tls) => tls.get_ref().0,
+            Socket::Plain(tcp) => Some(tcp),
+            Socket::Tls(tls) => Some(tls.get_ref().0),
+            Socket::Carried => None,
         }
     }
 }
@@ -34,6 +37,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Socket::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Socket::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            Socket::Carried => Poll::Pending,
         }
     }
 }
@@ -43,6 +47,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Plain(tcp) => Pin::new(tcp).poll_write(cx, data),
             Socket::Tls(tls) => Pin::new(tls).poll_write(cx, data),
+            Socket::Carried => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -54,13 +59,14 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
             Socket::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
+            Socket::Carried => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
     /// TLS records may wait after a write was accepted; plain bytes never do.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Socket::Plain(_) => Poll::Ready(Ok(())),
+            Socket::Plain(_) | Socket::Carried => Poll::Ready(Ok(())),
             Socket::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
@@ -69,6 +75,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Socket::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            Socket::Carried => Poll::Ready(Ok(())),
         }
     }
 }

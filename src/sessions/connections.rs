@@ -68,6 +68,8 @@ pub enum Cut {
 pub struct Connection {
     pub thread: Thread,
     pub listener: Name,
+    /// A stream on a connection that carries many and is listed itself.
+    carried: bool,
     current: AtomicU64,
     /// Milliseconds on the clock of `Live::nanos` at which the current exchange began.
     began_ms: AtomicU64,
@@ -86,9 +88,19 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(thread: Thread, listener: Name) -> Connection {
+        Connection::of(thread, listener, false)
+    }
+
+    /// One stream of an HTTP/2 connection: an exchange like any other, but no connection to count.
+    pub fn carried(thread: Thread, listener: Name) -> Connection {
+        Connection::of(thread, listener, true)
+    }
+
+    fn of(thread: Thread, listener: Name, carried: bool) -> Connection {
         Connection {
             thread,
             listener,
+            carried,
             current: AtomicU64::new(0),
             began_ms: AtomicU64::new(0),
             cut: AtomicU64::new(0),
@@ -253,13 +265,17 @@ impl Connections {
     }
 
     pub fn open(&self) -> usize {
-        (0..self.threads.len()).map(|thread| self.list(Thread(thread as u16)).len()).sum()
+        self.count(|_| true)
     }
 
     pub fn open_on(&self, listener: &str) -> usize {
+        self.count(|connection| &*connection.listener == listener)
+    }
+
+    fn count(&self, wanted: impl Fn(&Connection) -> bool) -> usize {
         let on = |thread| {
             let list = self.list(Thread(thread as u16));
-            list.iter().filter(|(_, connection)| &*connection.listener == listener).count()
+            list.iter().filter(|(_, connection)| !connection.carried && wanted(connection)).count()
         };
         (0..self.threads.len()).map(on).sum()
     }
@@ -290,6 +306,15 @@ impl Connections {
     pub fn wake_all(&self) {
         for thread in 0..self.threads.len() {
             for (_, connection) in self.list(Thread(thread as u16)).iter() {
+                connection.wake();
+            }
+        }
+    }
+
+    /// Wakes the connections of one listener on one data thread.
+    pub fn wake_on(&self, thread: Thread, listener: &str) {
+        for (_, connection) in self.list(thread).iter() {
+            if &*connection.listener == listener {
                 connection.wake();
             }
         }

@@ -5,10 +5,13 @@
 
 pub mod authority;
 pub mod body;
+pub mod calm;
 pub mod chunked;
 pub mod events;
 mod fields;
+pub mod frames;
 pub mod head;
+pub mod head2;
 mod request_line;
 pub mod response;
 pub mod token;

@@ -68,7 +68,7 @@ pub(super) fn check_request_line(head: &[u8], limits: &HeadLimits) -> Result<Req
 
 /// Visible ASCII without what no URL has unescaped: fragments, quotes, angle brackets. The rest of what RFC 3986
 /// excludes is sent by browsers and accepted by servers.
-fn is_target(target: &[u8]) -> bool {
+pub(super) fn is_target(target: &[u8]) -> bool {
     let mut in_query = false;
     target.iter().all(|byte| {
         in_query |= *byte == b'?';

@@ -86,6 +86,13 @@ impl ResponseTracker {
         ResponseTracker { to_head, started: false, at: At::Head(Vec::new()) }
     }
 
+    /// Of an event stream's payload alone, for a client to whom heads and ends are told in another way. `coded`:
+    /// its events are hidden by a content coding.
+    pub fn of_events(coded: bool) -> ResponseTracker {
+        let stream = if coded { Stream::Coded } else { Stream::Events(Events::default()) };
+        ResponseTracker { to_head: false, started: false, at: At::Body(Body::UntilClose(stream)) }
+    }
+
     /// These bytes have been written to the client.
     pub fn wrote(&mut self, bytes: &[u8]) {
         self.walk(bytes, |_| {});

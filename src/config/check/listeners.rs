@@ -102,6 +102,7 @@ fn listener(raw: &raw::Listener, found: &mut Found) -> Listener {
             write: time(|it| &it.write).unwrap_or_default(),
         },
         limits,
+        http2: super::http2::http2(raw),
     }
 }
 

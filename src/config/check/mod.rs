@@ -7,6 +7,7 @@ mod endpoints;
 mod expect;
 mod guardrails;
 mod headers;
+mod http2;
 mod listeners;
 mod notices;
 mod paths;

@@ -262,7 +262,14 @@ fn config() -> impl Strategy<Value = Config> {
                     header_fields: few,
                     target_bytes: 1024 * few,
                 };
-                (name, Listener { bind: SocketAddr::from(([127, 0, 0, 1], 0)), timeouts, limits })
+                let http2 = Http2 {
+                    prior_knowledge: few % 2 == 0,
+                    streams: few as u32,
+                    window: (32_768 * few as u32).max(65_536),
+                    resets: many as u32,
+                    control_frames: 10 * few as u32,
+                };
+                (name, Listener { bind: SocketAddr::from(([127, 0, 0, 1], 0)), timeouts, limits, http2 })
             });
             let routes: Vec<Route> = routes
                 .into_iter()

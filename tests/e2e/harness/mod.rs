@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod config;
+pub mod http2;
 pub mod load;
 pub mod origin;
 pub mod rollouts;
