@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::certificate::Dates;
 use super::check::{self, Around};
 use super::decode::{Decode, ROOT};
 use super::env;
@@ -41,6 +42,8 @@ pub const BYTES_MAX: u64 = 16 << 20;
 
 /// A file with a secret, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
+/// A file of certificates, in bytes: many times the bundle of a whole system.
+const CERTIFICATE_BYTES_MAX: u64 = 4 << 20;
 
 /// Reads a file, or every `*.yaml`/`*.yml` of a directory in name order.
 pub fn read(path: &Path) -> Result<Vec<Source>, Problems> {
@@ -84,13 +87,22 @@ pub fn hash(sources: &[Source]) -> String {
 /// Parses, merges, checks. All problems at once. Relative paths in the file are taken relative to the
 /// directory of the file that names them. `${NAME}` is looked up in the environment of the process.
 pub fn parse(sources: Vec<Source>) -> Result<Loaded, Problems> {
-    parse_with(sources, &|name| std::env::var(name).ok())
+    parse_dated(sources, &Dates::Strict)
+}
+
+/// [`parse`] with a word on certificates that are out of date.
+pub fn parse_dated(sources: Vec<Source>, dates: &Dates) -> Result<Loaded, Problems> {
+    parse_all(sources, &|name| std::env::var(name).ok(), dates)
 }
 
 /// [`parse`] with other variables than those of the process.
 pub fn parse_with(sources: Vec<Source>, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
+    parse_all(sources, lookup, &Dates::Strict)
+}
+
+fn parse_all(sources: Vec<Source>, lookup: &dyn Fn(&str) -> Option<String>, dates: &Dates) -> Result<Loaded, Problems> {
     let mut found = Found::default();
-    let config = config(&sources, lookup, &mut found);
+    let config = config(&sources, lookup, dates, &mut found);
     let failed = found.has_errors();
     let problems = found.into_problems(&sources);
     match config {
@@ -103,7 +115,7 @@ pub fn parse_with(sources: Vec<Source>, lookup: &dyn Fn(&str) -> Option<String>)
 }
 
 /// `None` when `found` has errors that leave nothing to check.
-fn config(sources: &[Source], lookup: env::Lookup<'_>, found: &mut Found) -> Option<Config> {
+fn config(sources: &[Source], lookup: env::Lookup<'_>, dates: &Dates, found: &mut Found) -> Option<Config> {
     let total: usize = sources.iter().map(|source| source.text.len()).sum();
     if total as u64 > BYTES_MAX {
         found.error_nowhere("the configuration is too large").why(format!("{total} bytes; at most {BYTES_MAX}"));
@@ -159,7 +171,14 @@ fn config(sources: &[Source], lookup: env::Lookup<'_>, found: &mut Found) -> Opt
         let place = places.of(span);
         format!("{}:{}", place.file, place.line)
     };
-    let mut around = Around { bases: &bases, read: &read_secret, place: &mut place };
+    let mut around = Around {
+        bases: &bases,
+        read: &read_secret,
+        read_bytes: &read_certificates,
+        now: now(),
+        dates,
+        place: &mut place,
+    };
     Some(check::check(&raw, &mut around, found))
 }
 
@@ -175,6 +194,20 @@ fn read_secret(path: &Path) -> Result<String, String> {
     let file = File::open(path).map_err(|error| reason(&error))?;
     file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| reason(&error))?;
     if text.len() as u64 > SECRET_BYTES_MAX { Err("it is too large".into()) } else { Ok(text) }
+}
+
+/// A file of certificates, keys or authorities; the error is for people.
+pub fn read_certificates(path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| reason(&error))?;
+    file.take(CERTIFICATE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| reason(&error))?;
+    if bytes.len() as u64 > CERTIFICATE_BYTES_MAX { Err("it is too large".into()) } else { Ok(bytes) }
+}
+
+/// Seconds since the Unix epoch.
+pub fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Names that begin with a dot are skipped: editors and ConfigMap mounts keep their own things there.

@@ -5,6 +5,7 @@
 //! step adds to what was [`found`]; at the end that becomes [`Problems`], in file order.
 //! The other way: [`render`] writes a [`Config`] as text, [`schema`] and `reference` describe the format.
 
+pub mod certificate;
 mod check;
 mod decode;
 mod env;

@@ -15,6 +15,7 @@ use http::{HeaderName, HeaderValue, Method};
 pub mod endpoints;
 mod http2;
 pub mod rollout;
+pub mod tls;
 
 pub use endpoints::{Balance, BalanceBy, Endpoint, EndpointAddress, HashKey};
 pub use http2::Http2;
@@ -52,6 +53,8 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     pub bind: SocketAddr,
+    /// `None`: plain HTTP.
+    pub tls: Option<Arc<tls::Tls>>,
     pub timeouts: ListenerTimeouts,
     pub limits: ListenerLimits,
     pub http2: Http2,
@@ -60,6 +63,8 @@ pub struct Listener {
 /// How long a client may take. All are upper bounds on waiting for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerTimeouts {
+    /// From accept to the end of the TLS handshake. Default 10 s.
+    pub handshake: Duration,
     /// From the first byte of a request head to its last; 408 after that. Default 10 s.
     pub header: Duration,
     /// Between two requests on one connection, and before the first. Default 75 s.
@@ -74,6 +79,8 @@ pub struct ListenerTimeouts {
 pub struct ListenerLimits {
     /// Client connections open at once on this listener; more wait in the kernel's queue. Default 65 536.
     pub connections: usize,
+    /// TLS handshakes at once; beyond that the oldest that makes no progress makes room. Default 4096.
+    pub handshakes: usize,
     /// Bytes of a request head, request line included; 431 above. Default 32 KiB.
     pub header_bytes: usize,
     /// Header fields of a request; 431 above. Default 100.

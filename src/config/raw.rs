@@ -18,6 +18,7 @@ mod endpoints;
 mod http2;
 mod notices;
 mod rollout;
+mod tls;
 
 pub use endpoints::{Balance, Endpoint, HashKey};
 pub use http2::Http2;
@@ -26,6 +27,7 @@ pub use rollout::{
     Custom, Events, Freeze, Guardrails, LatencyBelow, Prometheus, Rollout, Shield, Stage, StageKeys, StageMatch,
     Webhook,
 };
+pub use tls::{ClientAuth, Tls, TlsCertificate};
 
 keys! {
     /// A switchback configuration: one YAML file, or a directory of files merged by name.
@@ -60,10 +62,12 @@ keys! {
 }
 
 keys! {
-    /// A socket that clients connect to: HTTP/1.1, and HTTP/2 with prior knowledge.
+    /// A socket that clients connect to: HTTP/1.1 and HTTP/2, over TLS if it has certificates.
     Listener {
         /// IP address and port to accept on.
         bind: Bind = required,
+        /// TLS. Without it, plain HTTP.
+        tls: Tls = optional,
         /// How long a client may take.
         timeouts: ListenerTimeouts = section,
         /// How much a client may send.
@@ -76,6 +80,8 @@ keys! {
 keys! {
     /// How long a client may take. All are upper bounds on waiting for the client.
     ListenerTimeouts {
+        /// From accept to the end of the TLS handshake.
+        handshake: Time<1> = default("10s"),
         /// From the first byte of a request head to its last; 408 after that.
         header: Time<1> = default("10s"),
         /// Between two requests on one connection, and before the first.
@@ -92,6 +98,9 @@ keys! {
     ListenerLimits {
         /// Connections open at once; more wait in the kernel's queue.
         connections: Count<1, 10_000_000> = default("65536"),
+        /// TLS handshakes at once. Beyond that the oldest is closed if it has waited for its client for a second;
+        /// else the newest waits.
+        handshakes: Count<1, 1_000_000> = default("4096"),
         /// A request head, request line included; 431 above.
         header_bytes: Size<1024, 1_048_576> = default("32KiB"),
         /// Header fields of a request; 431 above.

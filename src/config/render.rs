@@ -16,6 +16,7 @@ use super::scalar::{write_percent, write_size, write_time};
 mod endpoints;
 mod http2;
 mod rollout;
+mod tls;
 
 /// Every value, defaults filled in, as YAML.
 pub fn to_yaml(config: &Config) -> String {
@@ -66,9 +67,10 @@ fn config_value(config: &Config) -> Value {
 
 fn listener(listener: &Listener) -> Value {
     let (timeouts, limits) = (&listener.timeouts, &listener.limits);
-    json!({
+    let mut out = json!({
         "bind": listener.bind.to_string(),
         "timeouts": {
+            "handshake": write_time(timeouts.handshake),
             "header": write_time(timeouts.header),
             "idle": write_time(timeouts.idle),
             "body": write_time(timeouts.body),
@@ -76,12 +78,17 @@ fn listener(listener: &Listener) -> Value {
         },
         "limits": {
             "connections": limits.connections,
+            "handshakes": limits.handshakes,
             "header_bytes": write_size(limits.header_bytes as u64),
             "header_fields": limits.header_fields,
             "target_bytes": write_size(limits.target_bytes as u64),
         },
         "http2": http2::http2(&listener.http2),
-    })
+    });
+    if let Some(of) = &listener.tls {
+        out["tls"] = tls::tls(of);
+    }
+    out
 }
 
 fn route(route: &Route) -> Value {

@@ -210,6 +210,39 @@ pub struct ListenerStatus {
     pub address: String,
     pub connections: u64,
     pub draining: bool,
+    /// Only of a listener with TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TlsStatus {
+    pub certificates: Vec<CertificateStatus>,
+    /// Other files that cannot be used as they are on disk; what was read before goes on.
+    pub problems: Vec<String>,
+    /// Handshakes at this moment.
+    pub handshakes_open: u64,
+    /// Result, version of TLS or `none`, and how many since the listener was opened.
+    pub handshakes: Vec<(String, String, u64)>,
+}
+
+/// A certificate that clients are shown. Times are milliseconds since the Unix epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// The first of `names`.
+    pub name: String,
+    pub names: Vec<String>,
+    pub subject: String,
+    pub issuer: String,
+    pub not_before: u64,
+    pub not_after: u64,
+    /// SHA-256, hex.
+    pub fingerprint: String,
+    /// `off`, `optional` or `required`.
+    pub client_auth: String,
+    pub stapled: bool,
+    /// Why the files as they are on disk now cannot be used; what was read before goes on.
+    pub problem: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

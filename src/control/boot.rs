@@ -27,6 +27,7 @@ use super::run;
 use super::shared::{Parts, Shared};
 use super::watch::{Seen, Settings, watch};
 use super::{Phase, Source};
+use crate::config::certificate::Dates;
 use crate::config::load;
 use crate::config::{Problem, Problems};
 use crate::journal::{FILE, Journal, JournalError, Record, Remembered, Whole};
@@ -108,7 +109,7 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
     };
     let text = read.clone().unwrap_or_default();
     let file = match read {
-        Ok(sources) => Candidate::build_aside(sources).await,
+        Ok(sources) => Candidate::build_aside(sources, Dates::Starting).await,
         Err(problems) => Err(problems),
     };
     let state_dir = match &file {
@@ -272,7 +273,7 @@ async fn choose_first(
             let file = FileKnown { hash: candidate.hash.clone(), sources: candidate.sources.clone() };
             let whole = standing.whole.as_ref().filter(|whole| whole.file.as_ref() == Some(&file.hash));
             if let (Some(whole), Some(record)) = (whole, remembered.last_good())
-                && let Ok(kept) = Candidate::build_aside(record.sources.to_vec()).await
+                && let Ok(kept) = Candidate::build_aside(record.sources.to_vec(), Dates::Starting).await
             {
                 return Ok(First {
                     settled: settle_all(&kept.table, &standing.overlay),
@@ -311,7 +312,7 @@ async fn last_known_good(
         return Err(StartError::Broken { problems, why_no_fallback });
     };
     let number = record.info.number;
-    let candidate = match Candidate::build_aside(record.sources.to_vec()).await {
+    let candidate = match Candidate::build_aside(record.sources.to_vec(), Dates::Starting).await {
         Ok(candidate) => candidate,
         Err(earlier) => {
             let first = earlier.0.first().map(|problem: &Problem| problem.what.clone()).unwrap_or_default();
@@ -357,7 +358,7 @@ async fn compile_what_is_seen(shared: Arc<Shared>, mut sightings: mpsc::Receiver
         let trigger = Trigger { nanos: shared.live.nanos(), unix_ms: unix_ms() };
         let event = match seen {
             Seen::Settled { sources, hash } => {
-                let candidate = Candidate::build_aside(sources).await;
+                let candidate = Candidate::build_aside(sources, shared.dates()).await;
                 Event::File { seen: FileSeen { sequence, hash: Some(hash), candidate }, trigger }
             }
             Seen::Unreadable(problems) => {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::api::Refused;
 use super::expect;
+use crate::config::certificate::Dates;
 use crate::config::load::{self, Source};
 use crate::config::{Problem, Problems, Severity};
 use crate::routing::Table;
@@ -25,9 +26,9 @@ pub(crate) struct Candidate {
 
 impl Candidate {
     /// Everything that can be wrong with a text is found here, before anything changes.
-    pub fn build(sources: Vec<Source>) -> Result<Candidate, Problems> {
+    pub fn build(sources: Vec<Source>, dates: &Dates) -> Result<Candidate, Problems> {
         let began = Instant::now();
-        let loaded = load::parse(sources)?;
+        let loaded = load::parse_dated(sources, dates)?;
         let table = compile(loaded.config).map_err(|error| problem(error.to_string()))?;
         expect::check(&table)?;
         metrics::histogram!(names::CONFIG_COMPILE_SECONDS).record(began.elapsed().as_secs_f64());
@@ -40,8 +41,8 @@ impl Candidate {
     }
 
     /// [`Candidate::build`] without holding up other tasks.
-    pub async fn build_aside(sources: Vec<Source>) -> Result<Candidate, Problems> {
-        let built = tokio::task::spawn_blocking(move || Candidate::build(sources)).await;
+    pub async fn build_aside(sources: Vec<Source>, dates: Dates) -> Result<Candidate, Problems> {
+        let built = tokio::task::spawn_blocking(move || Candidate::build(sources, &dates)).await;
         built.unwrap_or_else(|error| Err(problem(format!("the configuration could not be compiled: {error}"))))
     }
 }

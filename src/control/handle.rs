@@ -47,14 +47,16 @@ impl Handle {
         let ask = match change {
             Change::Apply { text, name, confirm_ms } => {
                 let sources = vec![load::Source { path: name.into(), text }];
-                let candidate = Candidate::build_aside(sources).await.map_err(|problems| invalid(&problems))?;
+                let candidate = Candidate::build_aside(sources, self.shared.dates()).await;
+                let candidate = candidate.map_err(|problems| invalid(&problems))?;
                 Ask::Apply { candidate, confirm_ms }
             }
             Change::Reload => Ask::File(self.read_file().await?),
             Change::Revert { generation } => {
                 let record = self.record(generation).await?;
                 let sources = record.sources.to_vec();
-                let candidate = Candidate::build_aside(sources).await.map_err(|problems| invalid(&problems))?;
+                let candidate = Candidate::build_aside(sources, self.shared.dates()).await;
+                let candidate = candidate.map_err(|problems| invalid(&problems))?;
                 Ask::Revert { record, candidate }
             }
             change @ (Change::Switch { .. }
@@ -77,7 +79,9 @@ impl Handle {
     /// What `text` (with its name; or, with `None`, the configuration on disk) would change. Changes nothing.
     pub async fn plan(&self, text: Option<(String, String)>) -> Result<Plan, Refused> {
         let candidate = match text {
-            Some((text, name)) => Candidate::build_aside(vec![load::Source { path: name.into(), text }]).await,
+            Some((text, name)) => {
+                Candidate::build_aside(vec![load::Source { path: name.into(), text }], self.shared.dates()).await
+            }
             None => self.read_file().await?.candidate,
         };
         let candidate = candidate.map_err(|problems| invalid(&problems))?;
@@ -150,7 +154,7 @@ impl Handle {
         Ok(match sources {
             Ok(sources) => {
                 let hash = Some(load::hash(&sources));
-                FileSeen { sequence, hash, candidate: Candidate::build_aside(sources).await }
+                FileSeen { sequence, hash, candidate: Candidate::build_aside(sources, self.shared.dates()).await }
             }
             Err(problems) => FileSeen { sequence, hash: None, candidate: Err::<Candidate, Problems>(problems) },
         })

@@ -20,6 +20,7 @@ mod effective;
 mod event;
 mod expect;
 mod explain;
+pub(crate) mod eyes;
 pub mod handle;
 mod history;
 pub mod live;
@@ -35,7 +36,7 @@ mod shared;
 mod status;
 #[cfg(test)]
 mod testing;
-mod trail;
+pub(crate) mod trail;
 pub mod watch;
 #[cfg(test)]
 mod watch_tests;

@@ -1,10 +1,11 @@
 //! What control needs from the rest of the process to carry a publish out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::api::{DrainStatus, ListenerStatus};
 use super::live::Snapshot;
+use crate::config::certificate::Fingerprint;
 use crate::config::model::{AccessLog, Admin, Listener, Name};
 
 /// Sockets that are bound but not yet accepted on. Dropping it closes what was newly bound.
@@ -18,6 +19,10 @@ pub trait Listeners: Send + Sync {
     /// Begins to accept on what is new and drains what is gone. Cannot fail.
     fn commit(&self, prepared: Prepared);
     fn status(&self) -> Vec<ListenerStatus>;
+    /// The certificates that are shown to clients now.
+    fn certificates(&self) -> HashSet<Fingerprint> {
+        HashSet::new()
+    }
     /// Names that `prepare` would bind and close.
     fn difference(&self, wanted: &BTreeMap<Name, Listener>) -> (Vec<String>, Vec<String>);
 }

@@ -17,6 +17,7 @@ use super::ports::Ports;
 use super::rollouts::Stories;
 use super::{Phase, Source};
 use crate::config::Problem;
+use crate::config::certificate::Dates;
 use crate::journal::{Journal, Record, Whole};
 use crate::sessions::connections::Connections;
 use crate::telemetry::Events;
@@ -82,6 +83,11 @@ pub(crate) struct Parts {
 }
 
 impl Shared {
+    /// A certificate that is served already may expire without standing in the way of an edit.
+    pub fn dates(&self) -> Dates {
+        Dates::Serving(self.ports.listeners.certificates())
+    }
+
     pub fn new(parts: Parts) -> Shared {
         let first = Arc::downgrade(&parts.live.load());
         Shared {

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 
 use super::Phase;
-use super::api::{ConfigStatus, EndpointStatus, GenerationInfo, ServiceStatus, Status, VersionStatus};
+use super::api::{ConfigStatus, EndpointStatus, GenerationInfo, ListenerStatus, ServiceStatus, Status, VersionStatus};
 use super::decide::part;
 use super::history::splits_of;
 use super::live::Snapshot;
 use super::overlay::{intended, weights_of};
 use super::shared::{Shared, View};
 use crate::config::model::Sticky;
+use crate::config::rfc3339;
 use crate::endpoints::{EndpointRuntime, VersionRuntime};
 use crate::evidence::{Beside, Stamped};
 use crate::outcome::ErrorClass;
 use crate::routing::{ServiceIdx, Share, VersionIdx};
 use crate::sessions::Kind;
+use crate::telemetry::unix_ms;
 
 pub(crate) fn status(shared: &Shared) -> Status {
     let live = shared.live.load();
@@ -31,6 +33,7 @@ pub(crate) fn status(shared: &Shared) -> Status {
     };
     let services = (0..live.generation.table.services.len()).map(|at| service(&live, &view, ServiceIdx(at as u16)));
     let phase = *shared.phase.borrow();
+    let listeners = shared.ports.listeners.status();
     Status {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
@@ -40,11 +43,11 @@ pub(crate) fn status(shared: &Shared) -> Status {
         generation,
         generations_live: shared.generations_live(),
         config: view.config.clone(),
-        listeners: shared.ports.listeners.status(),
+        warnings: warnings(shared, &view, &listeners),
+        listeners,
         services: services.collect(),
         draining: shared.ports.drains.status(),
         confirm_until: view.confirm_until,
-        warnings: warnings(shared, &view),
     }
 }
 
@@ -57,7 +60,7 @@ fn state(phase: Phase, config: &ConfigStatus) -> &'static str {
     }
 }
 
-fn warnings(shared: &Shared, view: &View) -> Vec<String> {
+fn warnings(shared: &Shared, view: &View, listeners: &[ListenerStatus]) -> Vec<String> {
     let mut warnings: Vec<String> = view.warnings.iter().map(|problem| problem.what.clone()).collect();
     warnings.extend(view.notes.iter().cloned());
     if view.config.degraded {
@@ -70,7 +73,31 @@ fn warnings(shared: &Shared, view: &View) -> Vec<String> {
         ));
     }
     warnings.extend(view.config.unwatchable.clone());
+    warnings.extend(listeners.iter().flat_map(certificates));
     warnings.extend(shared.journal.as_ref().and_then(|journal| journal.trouble()));
+    warnings
+}
+
+/// Seven days.
+const EXPIRES_SOON_MS: u64 = 7 * 24 * 3_600_000;
+
+fn certificates(listener: &ListenerStatus) -> Vec<String> {
+    let Some(tls) = &listener.tls else { return Vec::new() };
+    let mut warnings = Vec::new();
+    let now = unix_ms();
+    for one in &tls.certificates {
+        let what = format!("listener {}: the certificate for {}", listener.name, one.name);
+        if let Some(why) = &one.problem {
+            warnings.push(format!("{what} goes on, but the files on disk cannot be used: {why}"));
+        }
+        let until = rfc3339(one.not_after);
+        if one.not_after <= now {
+            warnings.push(format!("{what} has expired at {until}"));
+        } else if one.not_after - now < EXPIRES_SOON_MS {
+            warnings.push(format!("{what} expires at {until}"));
+        }
+    }
+    warnings.extend(tls.problems.iter().map(|problem| format!("listener {}: {problem}", listener.name)));
     warnings
 }
 

@@ -40,6 +40,17 @@ impl Trail {
         trail
     }
 
+    /// The ways to several files at once.
+    pub fn of_files<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Trail {
+        let mut trail = Trail::default();
+        for path in paths {
+            let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+            let real = trail.walk(&absolute);
+            trail.files.extend(real);
+        }
+        trail
+    }
+
     /// Whether something that happens to `path` may change the configuration.
     pub fn concerns(&self, path: &Path) -> bool {
         let in_folder = || self.folder.as_deref().is_some_and(|folder| path.parent() == Some(folder) && is_yaml(path));

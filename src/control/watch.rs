@@ -13,16 +13,13 @@
 //! **One file mounted by itself** into a container shows the old inode for ever once the file is replaced
 //! by a rename. That cannot be helped from inside, so it is said ([`Seen::Unwatchable`]).
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use notify::event::{AccessKind, AccessMode, ModifyKind};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::eyes::Eyes;
 use super::trail::{Trail, stale_mount};
 use crate::config::Problems;
 use crate::config::load::{self, Source};
@@ -93,23 +90,7 @@ struct Watch {
     settings: Settings,
     seen: mpsc::Sender<Seen>,
     state: State,
-    hints: Arc<Hints>,
-    watcher: Option<RecommendedWatcher>,
-    armed: HashMap<PathBuf, Option<(u64, u64)>>,
-}
-
-/// Filled by the thread that receives events; bounded by what the trail names.
-#[derive(Default)]
-struct Hints {
-    wake: Notify,
-    about: Mutex<About>,
-}
-
-#[derive(Default)]
-struct About {
-    trail: Trail,
-    /// Files that were written to and not closed since, with the last write.
-    writing: HashMap<PathBuf, Instant>,
+    eyes: Eyes,
 }
 
 /// What a look at the disk found.
@@ -120,17 +101,8 @@ struct Over;
 
 impl Watch {
     fn new(path: PathBuf, settings: Settings, seen: mpsc::Sender<Seen>, state: State) -> Watch {
-        let hints = Arc::new(Hints::default());
-        let told = hints.clone();
-        let watcher = settings.events.then(|| notify::recommended_watcher(move |event| told.note(event)));
-        let watcher = watcher.and_then(|watcher| match watcher {
-            Ok(watcher) => Some(watcher),
-            Err(error) => {
-                tracing::warn!(%error, "no file events on this system: the configuration is only polled");
-                None
-            }
-        });
-        Watch { path, settings, seen, state, hints, watcher, armed: HashMap::new() }
+        let eyes = Eyes::new(settings.events, settings.open_for, "the configuration");
+        Watch { path, settings, seen, state, eyes }
     }
 
     async fn run(mut self) -> Result<(), Over> {
@@ -139,7 +111,7 @@ impl Watch {
             self.say_whether_watchable().await?;
             // The first look follows at once: the file may have changed while the process started.
             self.settle().await?;
-            let hinted = tokio::time::timeout(self.settings.poll, self.hints.wake.notified()).await.is_ok();
+            let hinted = self.eyes.hinted(self.settings.poll).await;
             if hinted {
                 tokio::time::sleep(self.settings.debounce).await;
             }
@@ -149,7 +121,7 @@ impl Watch {
 
     /// Looks until the content is what is in use already, or has come to rest.
     async fn settle(&mut self) -> Result<(), Over> {
-        let quiet = if self.watcher.is_some() { self.settings.quiet } else { self.settings.quiet * 2 };
+        let quiet = if self.eyes.have_events() { self.settings.quiet } else { self.settings.quiet * 2 };
         let mut last: Option<(Option<String>, Instant)> = None;
         loop {
             let look = self.look().await;
@@ -158,7 +130,7 @@ impl Watch {
                 Some(hash) => self.state.unreadable || self.state.known.as_ref() != Some(hash),
                 None => !self.state.unreadable,
             };
-            if !is_news && !self.is_being_written() {
+            if !is_news && !self.eyes.is_being_written() {
                 return Ok(());
             }
             let now = Instant::now();
@@ -167,7 +139,7 @@ impl Watch {
                 Some(_) | None => now,
             };
             last = Some((hash, since));
-            if is_news && now - since >= quiet && !self.is_being_written() {
+            if is_news && now - since >= quiet && !self.eyes.is_being_written() {
                 return self.report(look).await;
             }
             tokio::time::sleep(self.settings.debounce).await;
@@ -210,80 +182,8 @@ impl Watch {
         self.seen.send(Seen::Unwatchable(why)).await.map_err(|_| Over)
     }
 
-    fn is_being_written(&self) -> bool {
-        let about = self.hints.about.lock().expect("no holder panics");
-        about.writing.values().any(|last| last.elapsed() < self.settings.open_for)
-    }
-
     /// Watches the directories that are on the way to the file now.
     fn arm(&mut self) {
-        let trail = Trail::of(&self.path);
-        if let Some(watcher) = &mut self.watcher {
-            let gone: Vec<PathBuf> = self
-                .armed
-                .iter()
-                .filter(|(dir, inode)| trail.dirs.get(*dir) != Some(*inode))
-                .map(|(dir, _)| dir.clone())
-                .collect();
-            for dir in gone {
-                // It may be gone already, and its watch with it.
-                let _ = watcher.unwatch(&dir);
-                self.armed.remove(&dir);
-            }
-            for (dir, inode) in &trail.dirs {
-                if self.armed.contains_key(dir) {
-                    continue;
-                }
-                match watcher.watch(dir, RecursiveMode::NonRecursive) {
-                    Ok(()) => {
-                        self.armed.insert(dir.clone(), *inode);
-                    }
-                    Err(error) => tracing::debug!(dir = %dir.display(), %error, "not watched; the poll will see it"),
-                }
-            }
-        }
-        let mut about = self.hints.about.lock().expect("no holder panics");
-        about.writing.retain(|path, last| path.exists() && last.elapsed() < self.settings.open_for);
-        about.trail = trail;
-    }
-}
-
-impl Hints {
-    /// Called for every event in a watched directory: it must be quick and must not be fooled by our own
-    /// reading, which opens and closes the files too.
-    fn note(&self, event: notify::Result<notify::Event>) {
-        let Ok(event) = event else { return self.wake.notify_one() };
-        if event.need_rescan() {
-            return self.wake.notify_one();
-        }
-        let mut about = self.about.lock().expect("no holder panics");
-        let mut hint = false;
-        for path in &event.paths {
-            if !about.trail.concerns(path) {
-                continue;
-            }
-            match event.kind {
-                EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
-                    about.writing.remove(path);
-                    hint = true;
-                }
-                EventKind::Access(_) => {}
-                EventKind::Modify(ModifyKind::Data(_)) => {
-                    // A link that is reported as written to has no close that will follow.
-                    if about.trail.files.contains(path) {
-                        about.writing.insert(path.clone(), Instant::now());
-                    }
-                    hint = true;
-                }
-                EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => {
-                    about.writing.remove(path);
-                    hint = true;
-                }
-                EventKind::Modify(_) | EventKind::Any | EventKind::Other => hint = true,
-            }
-        }
-        if hint {
-            self.wake.notify_one();
-        }
+        self.eyes.arm(Trail::of(&self.path));
     }
 }

@@ -413,7 +413,8 @@ fn forward(session: &Session, request: &mut RequestHeader, ctx: &Context) -> Res
     }
     let hop = Hop {
         client: &ctx.client,
-        scheme: "http",
+        scheme: ctx.link.scheme(),
+        certificate: ctx.link.secure.as_ref().and_then(|secured| secured.client.as_deref()),
         path_and_query: destination.path_and_query.as_deref(),
         upgrade: ctx.upgrade,
         host_rewrite: rewrite.host.as_ref(),

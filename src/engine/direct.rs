@@ -77,6 +77,10 @@ impl App {
             headers: &request.headers,
             client: ctx.link.client.ip(),
         };
+        if !ctx.link.admits(ask.host) {
+            let why = "this host is served on another connection: it asks its clients for another certificate";
+            return Err(Answer::error(421, why).closing());
+        }
         if ask.method == Method::OPTIONS && request.raw_path() == b"*" {
             return Err(Answer::fixed(204, &[], ""));
         }

@@ -18,6 +18,7 @@ use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::config::model::HeaderEdits;
+use crate::net::tls::secured::ClientCertificate;
 use crate::wire::Upgrade;
 use crate::wire::token::{decimal, list};
 
@@ -25,6 +26,9 @@ const VIA_10: HeaderValue = HeaderValue::from_static("1.0 switchback");
 const VIA_11: HeaderValue = HeaderValue::from_static("1.1 switchback");
 const VIA_20: HeaderValue = HeaderValue::from_static("2.0 switchback");
 const OURS: &str = "x-switchback-";
+/// Who a client is, by its certificate: ours to say, whether or not the listener asks for one. The second is the
+/// name that RFC 9440 gives it, which we never send.
+const CERTIFICATE: [&str; 2] = ["x-client-cert-", "client-cert"];
 
 /// What is the same for every request of one client connection, written once.
 #[derive(Debug, Clone)]
@@ -56,6 +60,8 @@ pub struct Hop<'a> {
     pub client: &'a Client,
     /// `http` or `https`: how the client came.
     pub scheme: &'static str,
+    /// The verified certificate of the client, if it has shown one.
+    pub certificate: Option<&'a ClientCertificate>,
     /// The path and query to ask for, if not the client's.
     pub path_and_query: Option<&'a str>,
     pub upgrade: Option<Upgrade>,
@@ -97,6 +103,14 @@ pub fn to_endpoint(request: &mut RequestHeader, version: Version, hop: &Hop<'_>)
             request.insert_header(HOST, HeaderValue::from_static(""))?;
             request.insert_header("Forwarded", forwarded(hop, None))?;
             request.remove_header("x-forwarded-host");
+        }
+    }
+    if let Some(certificate) = hop.certificate {
+        request.insert_header("X-Client-Cert-Subject", certificate.subject.clone())?;
+        request.insert_header("X-Client-Cert-Issuer", certificate.issuer.clone())?;
+        request.insert_header("X-Client-Cert-Fingerprint", certificate.fingerprint.clone())?;
+        if let Some(alternatives) = &certificate.alternatives {
+            request.insert_header("X-Client-Cert-San", alternatives.clone())?;
         }
     }
     request.append_header("Via", via)?;
@@ -315,8 +329,10 @@ fn strip_impostors(request: &mut RequestHeader) {
         "x-real-ip",
         "connection",
     ];
+    let same = |byte: u8, of: u8| byte == of || byte == b'_' && of == b'-';
+    let begins =
+        |name: &str, of: &str| name.len() >= of.len() && name.bytes().zip(of.bytes()).all(|(byte, of)| same(byte, of));
     let imitates = |name: &str| {
-        let same = |byte: u8, of: u8| byte == of || byte == b'_' && of == b'-';
         name.contains('_')
             && IMITATED
                 .iter()
@@ -325,7 +341,10 @@ fn strip_impostors(request: &mut RequestHeader) {
     let impostors: Vec<HeaderName> = request
         .headers
         .keys()
-        .filter(|name| name.as_str().starts_with(OURS) || imitates(name.as_str()))
+        .filter(|name| {
+            let name = name.as_str();
+            name.starts_with(OURS) || imitates(name) || CERTIFICATE.iter().any(|of| begins(name, of))
+        })
         .cloned()
         .collect();
     for name in &impostors {

@@ -43,6 +43,7 @@ impl Case {
         Hop {
             client: &self.client,
             scheme: "http",
+            certificate: None,
             path_and_query: None,
             upgrade: None,
             host_rewrite: None,

@@ -89,7 +89,7 @@ fn begin(thread: Thread, engine: &Rc<Engine>, accepted: Accepted) {
     let listed = engine.services.connections.add(connection.clone());
     let engine = engine.clone();
     tokio::task::spawn_local(async move {
-        if let Some(arrived) = arrive(socket, client, &listener).await {
+        if let Some(arrived) = arrive(socket, client, &listener, &connection, &engine.services.stage).await {
             let link = Link::new(arrived, listener, connection);
             connection::serve(&engine, &link).await;
         }

@@ -21,6 +21,8 @@ use super::buffers::{self, Input};
 use super::clock;
 use super::listeners::ListenerState;
 use super::socket::Socket;
+use super::tls::Secured;
+use super::tls::server::NOBODY;
 use crate::sessions::connections::{Connection, Cut};
 use crate::wire::body::BodyTracker;
 use crate::wire::head::RequestBody;
@@ -41,6 +43,8 @@ const REPEATABLE: u64 = 64 * 1024;
 pub struct Link {
     pub client: SocketAddr,
     pub local: SocketAddr,
+    /// What TLS knows of the connection; `None`: it is plain.
+    pub secure: Option<Arc<Secured>>,
     pub connection: Arc<Connection>,
     listener: Arc<ListenerState>,
     state: Mutex<State>,
@@ -130,9 +134,9 @@ struct State {
 
 impl Link {
     pub fn new(arrived: Arrived, listener: Arc<ListenerState>, connection: Arc<Connection>) -> Arc<Link> {
-        let Arrived { socket, client, local } = arrived;
+        let Arrived { socket, client, local, secure } = arrived;
         let state = Mutex::new(State::new(socket));
-        Arc::new(Link { client, local, connection, listener, state })
+        Arc::new(Link { client, local, secure, connection, listener, state })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -146,6 +150,18 @@ impl Link {
 
     pub fn listener(&self) -> &ListenerState {
         &self.listener
+    }
+
+    /// How the client came, for endpoints.
+    pub fn scheme(&self) -> &'static str {
+        if self.secure.is_some() { "https" } else { "http" }
+    }
+
+    /// Whether requests to this host may come on this connection, by what the client has proved on it.
+    pub fn admits(&self, host: &[u8]) -> bool {
+        // A connection from before the listener had TLS has proved nothing.
+        let proved = self.secure.as_ref().map_or(NOBODY, |secured| secured.policy);
+        self.listener.tls.load().as_ref().is_none_or(|server| server.admits(proved, host))
     }
 
     // ── between requests ────────────────────────────────────────────────────────────────────────────

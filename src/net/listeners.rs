@@ -1,16 +1,23 @@
 //! Listening sockets by name: bound before a generation is published, accepted on by every data thread,
 //! removed without losing a connection that the kernel has already taken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Notify, watch};
 
+use super::tls;
+use super::tls::gate::Gate;
+use super::tls::handshake::Handshakes;
+use super::tls::tickets::TicketKeys;
+use crate::config::certificate::Fingerprint;
+use crate::config::load;
+use crate::config::model::tls::Tls;
 use crate::config::model::{Listener, Name};
 use crate::control::api::ListenerStatus;
 use crate::control::ports::{Listeners, Prepared};
@@ -23,6 +30,12 @@ pub struct ListenerState {
     pub name: Name,
     /// Limits and timeouts; changed by a reload for connections that are open already.
     pub config: ArcSwap<Listener>,
+    /// What new connections are encrypted with; `None`: plain HTTP.
+    pub tls: ArcSwapOption<tls::Server>,
+    pub gate: Arc<Gate>,
+    pub handshakes: Handshakes,
+    /// Files that cannot be used as they are on disk, by what they are for.
+    pub troubles: ArcSwap<BTreeMap<String, String>>,
     /// Connections, and places that accept loops keep ready for the next one.
     open: AtomicUsize,
     accepted: AtomicUsize,
@@ -67,6 +80,12 @@ impl ListenerState {
         self.closed_one.notified().await;
     }
 
+    /// Puts `next` in the place of `from`. `false`: there is another by now.
+    pub fn swap_tls(&self, from: &Arc<tls::Server>, next: Arc<tls::Server>) -> bool {
+        let before = self.tls.compare_and_swap(from, Some(next));
+        before.as_ref().is_some_and(|before| Arc::ptr_eq(before, from))
+    }
+
     /// The listener is gone from the configuration: each answer is the last on its connection.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
@@ -98,6 +117,7 @@ pub type OpenSet = BTreeMap<Name, Open>;
 #[derive(Debug)]
 pub struct Manager {
     open: watch::Sender<Arc<OpenSet>>,
+    tickets: Arc<TicketKeys>,
     /// Listeners that are gone, while they have connections left. Their sockets are not kept.
     leaving: Mutex<Vec<Leaving>>,
 }
@@ -116,11 +136,21 @@ const CLOSING: Duration = Duration::from_millis(500);
 struct Ready {
     wanted: OpenSet,
     configs: BTreeMap<Name, Listener>,
+    servers: BTreeMap<Name, Arc<tls::Server>>,
 }
 
 impl Manager {
-    pub fn new() -> Arc<Manager> {
-        Arc::new(Manager { open: watch::Sender::new(Arc::default()), leaving: Mutex::default() })
+    /// Fails only if the system has no randomness.
+    pub fn new() -> io::Result<Arc<Manager>> {
+        Ok(Arc::new(Manager {
+            open: watch::Sender::new(Arc::default()),
+            tickets: TicketKeys::new()?,
+            leaving: Mutex::default(),
+        }))
+    }
+
+    pub fn tickets(&self) -> &Arc<TicketKeys> {
+        &self.tickets
     }
 
     pub fn subscribe(&self) -> watch::Receiver<Arc<OpenSet>> {
@@ -144,6 +174,14 @@ impl Manager {
         }
     }
 
+    /// What is the same stays the same object.
+    fn server(&self, open: Option<&Open>, tls: &Arc<Tls>) -> Result<Arc<tls::Server>, String> {
+        match open.and_then(|open| open.state.tls.load_full()) {
+            Some(have) if have.tls == *tls => Ok(have),
+            Some(_) | None => tls::Server::build(tls.clone(), &self.tickets, load::now()).map(Arc::new),
+        }
+    }
+
     fn is_closing(&self, address: SocketAddr) -> bool {
         let leaving = self.leaving.lock().expect("no holder panics");
         leaving.iter().any(|left| left.bind == address && left.since.elapsed() < CLOSING)
@@ -159,7 +197,14 @@ impl Listeners for Manager {
     fn prepare(&self, wanted: &BTreeMap<Name, Listener>) -> Result<Prepared, String> {
         let open = self.open.borrow().clone();
         let mut next = OpenSet::new();
+        let mut servers = BTreeMap::new();
         for (name, listener) in wanted {
+            if let Some(tls) = &listener.tls {
+                servers.insert(
+                    name.clone(),
+                    self.server(open.get(name), tls).map_err(|why| format!("listener `{name}`: {why}"))?,
+                );
+            }
             let same_name = open.get(name).filter(|have| have.bind == listener.bind);
             let entry = match same_name {
                 Some(have) => have.clone(),
@@ -177,6 +222,10 @@ impl Listeners for Manager {
                     let state = ListenerState {
                         name: name.clone(),
                         config: ArcSwap::from_pointee(listener.clone()),
+                        tls: ArcSwapOption::const_empty(),
+                        gate: Arc::default(),
+                        handshakes: Handshakes::default(),
+                        troubles: ArcSwap::default(),
                         open: AtomicUsize::new(0),
                         accepted: AtomicUsize::new(0),
                         draining: AtomicBool::new(false),
@@ -187,7 +236,7 @@ impl Listeners for Manager {
             };
             next.insert(name.clone(), entry);
         }
-        Ok(Box::new(Ready { wanted: next, configs: wanted.clone() }))
+        Ok(Box::new(Ready { wanted: next, configs: wanted.clone(), servers }))
     }
 
     fn commit(&self, prepared: Prepared) {
@@ -195,6 +244,7 @@ impl Listeners for Manager {
             unreachable!("control hands back what prepare gave it");
         };
         for (name, open) in &ready.wanted {
+            open.state.tls.store(ready.servers.get(name).cloned());
             if **open.state.config.load() != ready.configs[name] {
                 open.state.config.store(Arc::new(ready.configs[name].clone()));
                 // A raised limit lets the next one in at once.
@@ -221,6 +271,7 @@ impl Listeners for Manager {
             address: address.to_string(),
             connections: state.accepted() as u64,
             draining,
+            tls: state.tls.load().as_ref().map(|server| tls::status::status(server, state)),
         };
         let open = self.open.borrow().clone();
         let mut lines: Vec<ListenerStatus> = open.values().map(|open| line(&open.state, open.address, false)).collect();
@@ -228,6 +279,12 @@ impl Listeners for Manager {
         let left = leaving.iter().map(|left| line(&left.state, left.address, true));
         lines.extend(left.filter(|line| line.connections > 0));
         lines
+    }
+
+    fn certificates(&self) -> HashSet<Fingerprint> {
+        let open = self.open.borrow();
+        let servers = open.values().filter_map(|open| open.state.tls.load_full());
+        servers.flat_map(|server| server.fingerprints()).collect()
     }
 
     fn difference(&self, wanted: &BTreeMap<Name, Listener>) -> (Vec<String>, Vec<String>) {
@@ -284,8 +341,15 @@ mod tests {
         let second = Duration::from_secs(1);
         Listener {
             bind: bind.parse().expect("a literal address"),
-            timeouts: ListenerTimeouts { header: second, idle: second, body: second, write: second },
-            limits: ListenerLimits { connections, header_bytes: 1024, header_fields: 10, target_bytes: 100 },
+            tls: None,
+            timeouts: ListenerTimeouts { handshake: second, header: second, idle: second, body: second, write: second },
+            limits: ListenerLimits {
+                connections,
+                handshakes: 10,
+                header_bytes: 1024,
+                header_fields: 10,
+                target_bytes: 100,
+            },
             http2: crate::config::model::Http2::default(),
         }
     }
@@ -296,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_port_that_is_taken_changes_nothing_and_says_so() {
-        let manager = Manager::new();
+        let manager = Manager::new().expect("randomness");
         manager.commit(manager.prepare(&wanted(&[("web", "127.0.0.1:0")])).expect("a free port"));
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("bound").to_string();
@@ -308,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_renamed_listener_keeps_its_socket() {
-        let manager = Manager::new();
+        let manager = Manager::new().expect("randomness");
         let address = {
             let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
             probe.local_addr().expect("bound").to_string()
@@ -321,7 +385,7 @@ mod tests {
 
     #[test]
     fn limits_change_without_a_new_socket() {
-        let manager = Manager::new();
+        let manager = Manager::new().expect("randomness");
         let mut first = wanted(&[("web", "127.0.0.1:0")]);
         manager.commit(manager.prepare(&first).expect("a free port"));
         let state = manager.open.borrow()["web"].state.clone();

@@ -12,6 +12,7 @@ pub mod link;
 pub mod listeners;
 pub mod socket;
 pub mod stage;
+pub mod tls;
 
 pub use arrival::{Arrived, arrive};
 pub use io::EngineIo;

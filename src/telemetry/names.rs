@@ -49,6 +49,16 @@ pub const RETRIES_TOTAL: &str = "switchback_retries_total";
 pub const DRAIN_REMAINING: &str = "switchback_drain_remaining";
 /// Gauge: open client connections. `listener`.
 pub const CONNECTIONS: &str = "switchback_connections";
+/// Gauge: seconds until a certificate ends, negative once it has. `listener`, `name`.
+pub const TLS_CERTIFICATE_EXPIRY_SECONDS: &str = "switchback_tls_certificate_expiry_seconds";
+/// Gauge: 0 while the files of a certificate on disk cannot be used. `listener`, `name`.
+pub const TLS_CERTIFICATE_FILES_GOOD: &str = "switchback_tls_certificate_files_good";
+/// Counter: changed files of certificates. `result`: `ok`, `failed`.
+pub const TLS_CERTIFICATE_RELOADS_TOTAL: &str = "switchback_tls_certificate_reloads_total";
+/// Counter. `listener`, `result`: `full`, `resumed` or why not; `version`: `1.2`, `1.3`, `none`.
+pub const TLS_HANDSHAKES_TOTAL: &str = "switchback_tls_handshakes_total";
+/// Gauge: handshakes at this moment. `listener`.
+pub const TLS_HANDSHAKES_OPEN: &str = "switchback_tls_handshakes_open";
 /// Gauge: requests waiting for a ready endpoint. `service`.
 pub const HOLD_WAITING: &str = "switchback_hold_waiting";
 /// Counter: access log lines dropped because the writer could not keep up.

@@ -158,7 +158,13 @@ mod tests {
         }
         fn commit(&self, _: Prepared) {}
         fn status(&self) -> Vec<ListenerStatus> {
-            vec![ListenerStatus { name: "web".into(), address: String::new(), connections: 0, draining: false }]
+            vec![ListenerStatus {
+                name: "web".into(),
+                address: String::new(),
+                connections: 0,
+                draining: false,
+                tls: None,
+            }]
         }
         fn difference(&self, _: &BTreeMap<Name, Listener>) -> (Vec<String>, Vec<String>) {
             Default::default()

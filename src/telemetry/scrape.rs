@@ -14,11 +14,12 @@ use super::recorder::Sources;
 use super::series::{Label, Series, Totals};
 use crate::config::model::Name;
 use crate::control::Snapshot;
-use crate::control::api::{DrainStatus, ListenerStatus};
+use crate::control::api::{DrainStatus, ListenerStatus, TlsStatus};
 use crate::endpoints::{Runtime, ServiceRuntime};
 use crate::outcome::{Codes, CodesKey, DURATION_BOUNDS, ErrorClass, RetryReason};
 use crate::routing::{Share, VersionIdx};
 use crate::sessions::Kind;
+use crate::telemetry::unix_ms;
 
 pub(super) fn write(sources: &Sources, series: &mut Series, out: &mut Exposition) {
     let snapshot = sources.live.load();
@@ -30,7 +31,9 @@ pub(super) fn write(sources: &Sources, series: &mut Series, out: &mut Exposition
     splits(&snapshot, out);
     endpoints(&snapshot.runtime, out);
     drains(&sources.drains.status(), out);
-    connections(&sources.listeners.status(), out);
+    let listeners = sources.listeners.status();
+    connections(&listeners, out);
+    tls(&listeners, out);
 
     let number = snapshot.generation.number() as f64;
     out.single(names::CONFIG_GENERATION, Type::Gauge, "Number of the live generation.", number);
@@ -227,6 +230,46 @@ fn connections(listeners: &[ListenerStatus], out: &mut Exposition) {
     let mut family = out.family(names::CONNECTIONS, Type::Gauge, "Open client connections.");
     for (listener, count) in open {
         family.sample(&[("listener", listener)], count as f64);
+    }
+}
+
+/// Of a listener that moved, the one that accepts is shown.
+fn tls(listeners: &[ListenerStatus], out: &mut Exposition) {
+    let secured: Vec<(&str, &TlsStatus)> = listeners
+        .iter()
+        .filter(|listener| !listener.draining)
+        .filter_map(|listener| Some((listener.name.as_str(), listener.tls.as_ref()?)))
+        .collect();
+    if secured.is_empty() {
+        return;
+    }
+    let now = unix_ms() as f64;
+    let help = "Seconds until a certificate ends; negative once it has.";
+    let mut family = out.family(names::TLS_CERTIFICATE_EXPIRY_SECONDS, Type::Gauge, help);
+    for (listener, tls) in &secured {
+        for one in &tls.certificates {
+            let left = (one.not_after as f64 - now) / 1000.0;
+            family.sample(&[("listener", listener), ("name", &one.name)], left.floor());
+        }
+    }
+    let help = "0 while the files of a certificate on disk cannot be used.";
+    let mut family = out.family(names::TLS_CERTIFICATE_FILES_GOOD, Type::Gauge, help);
+    for (listener, tls) in &secured {
+        for one in &tls.certificates {
+            let good = f64::from(u8::from(one.problem.is_none()));
+            family.sample(&[("listener", listener), ("name", &one.name)], good);
+        }
+    }
+    let mut family = out.family(names::TLS_HANDSHAKES_OPEN, Type::Gauge, "TLS handshakes at this moment.");
+    for (listener, tls) in &secured {
+        family.sample(&[("listener", listener)], tls.handshakes_open as f64);
+    }
+    let help = "TLS handshakes that have ended, by result and version.";
+    let mut family = out.family(names::TLS_HANDSHAKES_TOTAL, Type::Counter, help);
+    for (listener, tls) in &secured {
+        for (result, version, count) in &tls.handshakes {
+            family.sample(&[("listener", listener), ("result", result), ("version", version)], *count as f64);
+        }
     }
 }
 

@@ -79,6 +79,7 @@ fn endpoints_splits_drains_and_listeners_are_gauges() {
         address: address.into(),
         connections,
         draining,
+        tls: None,
     };
     let row = |version, weight, requests| SplitRow {
         labels: [("service", "shop"), ("version", version)],

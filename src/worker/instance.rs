@@ -13,6 +13,7 @@ use crate::control::{Handle, Options, Phase, Source, StartError};
 use crate::endpoints::Checks;
 use crate::engine::mirror::Mirror;
 use crate::engine::{Services, threads};
+use crate::net::tls::keeper::Keeper;
 use crate::net::{Manager, Stage, StageFlag};
 use crate::outcome::CodesRegistry;
 use crate::routing::Thread;
@@ -47,6 +48,8 @@ pub enum InstanceError {
     Runtime(std::io::Error),
     #[error("error: a data thread cannot be started: {0}")]
     Thread(std::io::Error),
+    #[error("error: the system gives no randomness: {0}")]
+    Random(std::io::Error),
     #[error("{0}")]
     Control(#[from] StartError),
     #[error("error: the admin token cannot be prepared: {0}")]
@@ -66,7 +69,7 @@ impl Instance {
         let events = Events::default();
         let connections = Connections::new(threads);
         let codes = Arc::new(CodesRegistry::new(threads));
-        let listeners = Manager::new();
+        let listeners = Manager::new().map_err(InstanceError::Random)?;
         let checks = Checks::start(runtime.clone(), events.clone());
         let drains = Drainer::start(runtime.clone(), connections.clone(), events.clone());
         let access_log = AccessLog::default();
@@ -85,7 +88,7 @@ impl Instance {
             source,
             threads,
             ports,
-            events,
+            events: events.clone(),
             codes: codes.clone(),
             phase: phase_seen,
             connections: connections.clone(),
@@ -95,6 +98,15 @@ impl Instance {
         drains.boot(&live.load());
         control.spawn((*telemetry).clone().upkeep());
         let state_dir = live.load().generation.table.config.state_dir.clone();
+        if let Some(dir) = &state_dir
+            && let Err(why) = listeners.tickets().keep_in(dir)
+        {
+            tracing::warn!(
+                why,
+                "ticket keys cannot be kept: TLS clients of this process will not resume with the next"
+            );
+        }
+        control.spawn(Keeper::new(listeners.clone(), events).run());
         admin.attach(handle.clone(), token::load_or_create(state_dir.as_deref()).map_err(InstanceError::Token)?);
         telemetry.attach(Sources {
             live: live.clone(),

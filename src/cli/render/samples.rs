@@ -248,6 +248,7 @@ pub fn status() -> Status {
             address: "0.0.0.0:8080".into(),
             connections: 64,
             draining: false,
+            tls: None,
         }],
         services: vec![ServiceStatus {
             name: "shop".into(),

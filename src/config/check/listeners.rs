@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::super::decode::Field;
 use super::super::found::{Found, Span};
@@ -10,7 +11,7 @@ use super::super::raw::{self, Raw};
 use super::super::scalar;
 use super::Around;
 
-pub fn listeners(raw: &Raw, found: &mut Found) -> BTreeMap<Name, Listener> {
+pub fn listeners(raw: &Raw, around: &Around<'_>, found: &mut Found) -> BTreeMap<Name, Listener> {
     let mut listeners = BTreeMap::new();
     let Some(map) = raw.listeners.get() else { return listeners };
     if map.0.is_empty() {
@@ -37,7 +38,7 @@ pub fn listeners(raw: &Raw, found: &mut Found) -> BTreeMap<Name, Listener> {
                 same_port.push((&entry.key.value, bind.0));
             }
         }
-        listeners.insert(super::name(&entry.key.value), listener(raw, found));
+        listeners.insert(super::name(&entry.key.value), listener(raw, around, found));
     }
     listeners
 }
@@ -71,12 +72,13 @@ pub fn admin(raw: &Raw, listeners: &BTreeMap<Name, Listener>, around: &Around<'_
     model::Admin { bind, insecure }
 }
 
-fn listener(raw: &raw::Listener, found: &mut Found) -> Listener {
+fn listener(raw: &raw::Listener, around: &Around<'_>, found: &mut Found) -> Listener {
     let timeouts = raw.timeouts.get();
     let time = |pick: fn(&raw::ListenerTimeouts) -> &Field<scalar::Time<1>>| timeouts.map(|it| pick(it).value().0);
     let limits = raw.limits.get();
     let limits = ListenerLimits {
         connections: limits.map_or(0, |it| it.connections.value().0 as usize),
+        handshakes: limits.map_or(0, |it| it.handshakes.value().0 as usize),
         header_bytes: limits.map_or(0, |it| it.header_bytes.value().0 as usize),
         header_fields: limits.map_or(0, |it| it.header_fields.value().0 as usize),
         target_bytes: limits.map_or(0, |it| it.target_bytes.value().0 as usize),
@@ -95,7 +97,9 @@ fn listener(raw: &raw::Listener, found: &mut Found) -> Listener {
     }
     Listener {
         bind: raw.bind.value().0,
+        tls: raw.tls.get().and_then(|tls| super::tls::tls(tls, &raw.tls, around, found)).map(Arc::new),
         timeouts: ListenerTimeouts {
+            handshake: time(|it| &it.handshake).unwrap_or_default(),
             header: time(|it| &it.header).unwrap_or_default(),
             idle: time(|it| &it.idle).unwrap_or_default(),
             body: time(|it| &it.body).unwrap_or_default(),

@@ -16,12 +16,14 @@ mod routes;
 mod secret;
 mod services;
 mod stages;
+mod tls;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::certificate::Dates;
 use super::decode::Field;
 use super::found::{Found, Span};
 use super::hint;
@@ -35,6 +37,12 @@ pub struct Around<'a> {
     pub bases: &'a [PathBuf],
     /// Reads a small text file; the error is for people.
     pub read: &'a dyn Fn(&Path) -> Result<String, String>,
+    /// Reads a file of certificates or keys.
+    pub read_bytes: &'a dyn Fn(&Path) -> Result<Vec<u8>, String>,
+    /// Seconds since the Unix epoch.
+    pub now: i64,
+    /// Which certificates may be out of date.
+    pub dates: &'a Dates,
     /// `file:line` of a span. Asked in file order.
     pub place: &'a mut dyn FnMut(Span) -> String,
 }
@@ -49,7 +57,7 @@ impl Around<'_> {
 
 /// The configuration, valid only if `found` has no errors afterwards.
 pub fn check(raw: &Raw, around: &mut Around<'_>, found: &mut Found) -> Config {
-    let listeners = listeners::listeners(raw, found);
+    let listeners = listeners::listeners(raw, around, found);
     let admin = listeners::admin(raw, &listeners, around, found);
     let gates = notices::gates(raw, found);
     let notifications = notices::notifications(raw, around, found);

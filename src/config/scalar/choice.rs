@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use super::super::decode::{Scalar, Wrong};
 use super::super::hint;
 use super::super::model::rollout::{HookPoint, NoticeKind, Strategy, Then, Weekday};
+use super::super::model::tls::{Alpn, ClientMode, TlsVersion};
 
 /// A value that is written as one word.
 pub trait Word: Copy {
@@ -71,6 +72,21 @@ words!(NoticeKind, "a kind of notice" {
     "rolled_back" => RolledBack,
     "promoted" => Promoted,
     "failed" => Failed,
+});
+
+words!(ClientMode, "`required`, `optional` or `off`" {
+    "required" => Required,
+    "optional" => Optional,
+    "off" => Off,
+});
+
+words!(TlsVersion, "a version of TLS" {
+    "1.2" => V12,
+    "1.3" => V13,
+});
+
+words!(Alpn, "a protocol" {
+    "http/1.1" => Http11,
 });
 
 words!(Weekday, "a day of the week" {

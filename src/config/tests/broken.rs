@@ -57,7 +57,7 @@ const CASES: &[Case] = &[
     ("\"127.0.0.1:4001\"", "\"https://127.0.0.1:4001\"", "20:27", &["not an endpoint", "no scheme here"]),
     ("    active: blue", "    active: blue\n    mirror: {}", "23:5", &["does not have `mirror` yet"]),
     ("    active: blue", "    active: blue\n    stages: [5%, 100%]", "23:5", &["unknown key `stages`", "belongs to a service's `rollout`"]),
-    ("{ bind: \"127.0.0.1:8080\" }", "{ bind: \"127.0.0.1:8080\", tls: {} }", "3:34", &["does not have `tls` yet"]),
+    ("{ bind: \"127.0.0.1:8080\" }", "{ bind: \"127.0.0.1:8080\", tls: {} }", "3:39", &["`tls` needs the key `certificates`"]),
     ("    active: blue", "  active: blue", "22:11", &["`active` must be a map", "`active` belongs to a service: check the indentation"]),
     ("    active: blue", "    active: blue\n    active: green", "23:5", &["`active` is given twice", "line 22"]),
     ("  api:\n", "  shop:\n", "18:3", &["`shop` is given twice", "line 12"]),

@@ -6,6 +6,7 @@ mod messages;
 mod rollout;
 mod rollout_values;
 mod round_trip;
+mod tls;
 
 use std::path::Path;
 

@@ -255,9 +255,11 @@ fn config() -> impl Strategy<Value = Config> {
             }
             let first = services.keys().next().cloned().unwrap();
             let listeners = listeners.into_iter().map(|(name, (time, many, few))| {
-                let timeouts = ListenerTimeouts { header: time, idle: time * 2, body: time, write: time };
+                let timeouts =
+                    ListenerTimeouts { handshake: time, header: time, idle: time * 2, body: time, write: time };
                 let limits = ListenerLimits {
                     connections: many,
+                    handshakes: few,
                     header_bytes: 1024 * few + 1024,
                     header_fields: few,
                     target_bytes: 1024 * few,
@@ -269,7 +271,7 @@ fn config() -> impl Strategy<Value = Config> {
                     resets: many as u32,
                     control_frames: 10 * few as u32,
                 };
-                (name, Listener { bind: SocketAddr::from(([127, 0, 0, 1], 0)), timeouts, limits, http2 })
+                (name, Listener { bind: SocketAddr::from(([127, 0, 0, 1], 0)), tls: None, timeouts, limits, http2 })
             });
             let routes: Vec<Route> = routes
                 .into_iter()

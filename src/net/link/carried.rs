@@ -17,7 +17,14 @@ impl Link {
     /// For a stream on the connection of `of`.
     pub fn of_stream(of: &Link, connection: Arc<Connection>) -> Arc<Link> {
         let state = Mutex::new(State::new(Socket::Carried));
-        Arc::new(Link { client: of.client, local: of.local, connection, listener: of.listener.clone(), state })
+        Arc::new(Link {
+            client: of.client,
+            local: of.local,
+            secure: of.secure.clone(),
+            connection,
+            listener: of.listener.clone(),
+            state,
+        })
     }
 
     /// A request begins. `open`: it has a body, which is still to come.

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -182,9 +182,9 @@ fn failed(started: Instant, outcome: Outcome) -> Seen {
 }
 
 /// One connection on which exact bytes are sent.
-pub struct Raw {
-    pub reader: Reader<OwnedReadHalf>,
-    pub writer: OwnedWriteHalf,
+pub struct Raw<R = OwnedReadHalf, W = OwnedWriteHalf> {
+    pub reader: Reader<R>,
+    pub writer: W,
     pub keep_bodies: bool,
 }
 
@@ -204,7 +204,13 @@ impl Raw {
         };
         stream.set_nodelay(true)?;
         let (reader, writer) = stream.into_split();
-        Ok(Raw { reader: Reader::new(reader), writer, keep_bodies: true })
+        Ok(Raw::on(reader, writer))
+    }
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Raw<R, W> {
+    pub fn on(reader: R, writer: W) -> Raw<R, W> {
+        Raw { reader: Reader::new(reader), writer, keep_bodies: true }
     }
 
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

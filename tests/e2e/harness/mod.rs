@@ -9,6 +9,7 @@ pub mod origin;
 pub mod rollouts;
 pub mod serve;
 pub mod streams;
+pub mod tls;
 pub mod wait;
 pub mod wire;
 pub mod world;

@@ -1,0 +1,376 @@
+//! Keeps certificates as they are on disk. A changed file needs no edit of the configuration and no signal: once
+//! the new content has come to rest and has been proved (the same proof as for a new configuration), the
+//! listener gets a new [`Server`]. If it cannot be used, the one before goes on, and log, events, status and a
+//! metric say so.
+//!
+//! Certificate and key are two files, and between the two writes they do not belong together. So what is wrong
+//! is reported only when it stays wrong for [`GRACE`]; what is right is used at once.
+//!
+//! Time passes as well: certificates expire and staples go stale, which nobody's write tells.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::server::Server;
+use crate::config::certificate::{Files, Material, Part, Roots, Unfit, date};
+use crate::config::load;
+use crate::config::model::tls::{Asks, Certificate, ClientAuth, Tls};
+use crate::control::eyes::Eyes;
+use crate::control::trail::Trail;
+use crate::net::listeners::{ListenerState, Manager, OpenSet};
+use crate::telemetry::{Event, Events, names};
+
+/// From a hint to the first look, and between looks while files change.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// How long the content must have been the same.
+const QUIET: Duration = Duration::from_millis(300);
+/// How long files may not belong together before somebody is told.
+const GRACE: Duration = Duration::from_millis(1500);
+/// How long a writer that does not close a file is waited for.
+const OPEN_FOR: Duration = Duration::from_secs(10);
+/// Between two looks without a hint.
+const POLL: Duration = Duration::from_secs(5);
+/// Between two looks at dates and ticket keys.
+const DATES: Duration = Duration::from_secs(60);
+/// Seconds before the end of a certificate at which it is said.
+const SOON: i64 = 7 * 24 * 3600;
+
+/// What was read, by file; the error is for people.
+type Contents = HashMap<PathBuf, Result<Vec<u8>, String>>;
+
+pub struct Keeper {
+    manager: Arc<Manager>,
+    events: Events,
+    open: watch::Receiver<Arc<OpenSet>>,
+    eyes: Eyes,
+    /// Hash of the content that was dealt with.
+    done: Option<[u8; 32]>,
+    /// What was said about dates, by fingerprint.
+    told: HashMap<[u8; 32], Dated>,
+    ticket_trouble: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Dated {
+    Good,
+    Soon,
+    Expired,
+}
+
+/// What the files of one listener would make of it.
+struct Verdict {
+    /// Set if something is different and good.
+    next: Option<Tls>,
+    /// Labels of what is new.
+    swapped: Vec<String>,
+    /// By label, what cannot be used.
+    troubles: BTreeMap<String, String>,
+}
+
+impl Keeper {
+    pub fn new(manager: Arc<Manager>, events: Events) -> Keeper {
+        let open = manager.subscribe();
+        let eyes = Eyes::new(true, OPEN_FOR, "certificates");
+        Keeper { manager, events, open, eyes, done: None, told: HashMap::new(), ticket_trouble: None }
+    }
+
+    /// Until dropped.
+    pub async fn run(mut self) {
+        let mut dates = tokio::time::interval(DATES);
+        dates.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.settle().await;
+            tokio::select! {
+                changed = self.open.changed() => match changed {
+                    // What was compiled may be older by now than what was swapped in meanwhile.
+                    Ok(()) => self.done = None,
+                    Err(_) => return,
+                },
+                hinted = self.eyes.hinted(POLL) => if hinted { tokio::time::sleep(DEBOUNCE).await },
+                _ = dates.tick() => self.look_at_dates(),
+            }
+        }
+    }
+
+    fn secured(&self) -> Vec<(Arc<ListenerState>, Arc<Server>)> {
+        let open = self.open.borrow();
+        let secured = open.values().filter_map(|open| Some((open.state.clone(), open.state.tls.load_full()?)));
+        secured.collect()
+    }
+
+    /// Looks until what is on disk is what serves, or has been told to be unusable.
+    async fn settle(&mut self) {
+        let mut last: Option<([u8; 32], Instant)> = None;
+        loop {
+            let secured = self.secured();
+            let files: Vec<PathBuf> =
+                secured.iter().flat_map(|(_, server)| server.tls.files()).map(Path::to_path_buf).collect();
+            self.eyes.arm(Trail::of_files(files.iter().map(PathBuf::as_path)));
+            if files.is_empty() {
+                return;
+            }
+            let Ok((contents, hash)) = tokio::task::spawn_blocking(move || read(files)).await else { return };
+            if self.done == Some(hash) {
+                return;
+            }
+            let now = Instant::now();
+            let since = last.filter(|(before, _)| *before == hash).map_or(now, |(_, since)| since);
+            last = Some((hash, since));
+            let quiet = if self.eyes.have_events() { QUIET } else { QUIET * 2 };
+            // The first look after a change of the configuration compares only: its content was proved just now.
+            if now - since >= quiet && !self.eyes.is_being_written() {
+                let patient = now - since < GRACE;
+                if self.act(&secured, &contents, patient) {
+                    self.done = Some(hash);
+                    return;
+                }
+            }
+            tokio::time::sleep(DEBOUNCE).await;
+        }
+    }
+
+    /// Whether everything was dealt with. `patient`: what is wrong may still become right.
+    fn act(&mut self, secured: &[(Arc<ListenerState>, Arc<Server>)], contents: &Contents, patient: bool) -> bool {
+        let mut finished = true;
+        for (state, server) in secured {
+            let verdict = judge(&server.tls, contents, load::now());
+            if let Some(next) = verdict.next {
+                finished &= self.swap(state, server, next, &verdict.swapped);
+            }
+            if verdict.troubles.is_empty() || !patient {
+                self.say(state, verdict.troubles);
+            } else {
+                finished = false;
+            }
+        }
+        finished
+    }
+
+    /// `false`: another configuration came in between; look again.
+    fn swap(&self, state: &ListenerState, from: &Arc<Server>, tls: Tls, swapped: &[String]) -> bool {
+        let until: Vec<String> = tls
+            .certificates
+            .iter()
+            .filter(|one| swapped.contains(&one.label()))
+            .map(|one| format!("{} until {}", one.label(), date(one.material.own.not_after)))
+            .collect();
+        match Server::build(Arc::new(tls), self.manager.tickets(), load::now()) {
+            Ok(server) => {
+                if !state.swap_tls(from, Arc::new(server)) {
+                    return false;
+                }
+                metrics::counter!(names::TLS_CERTIFICATE_RELOADS_TOTAL, "result" => "ok").increment(1);
+                let what = if until.is_empty() { "authorities of clients".to_string() } else { until.join(", ") };
+                info!(listener = %state.name, what, "certificates swapped");
+                self.tell("certificate", format!("listener {}: swapped: {what}", state.name), &state.name);
+            }
+            Err(why) => {
+                // The proof has overlooked something: the old one goes on.
+                error!(listener = %state.name, why, "new certificates could not be used; the old ones go on");
+            }
+        }
+        true
+    }
+
+    /// Says what is wrong, once, and that it is right again.
+    fn say(&self, state: &ListenerState, troubles: BTreeMap<String, String>) {
+        let before = state.troubles.load_full();
+        if *before == troubles {
+            return;
+        }
+        for (label, why) in troubles.iter().filter(|(label, why)| before.get(*label) != Some(why)) {
+            metrics::counter!(names::TLS_CERTIFICATE_RELOADS_TOTAL, "result" => "failed").increment(1);
+            warn!(listener = %state.name, certificate = label, why, "changed files cannot be used; what was read before goes on");
+            let message = format!("listener {}: changed files of {label} cannot be used: {why}", state.name);
+            self.tell("certificate_failed", message, &state.name);
+        }
+        for label in before.keys().filter(|label| !troubles.contains_key(*label)) {
+            info!(listener = %state.name, certificate = label, "the files are good again");
+        }
+        state.troubles.store(Arc::new(troubles));
+    }
+
+    fn look_at_dates(&mut self) {
+        let now = load::now();
+        let secured = self.secured();
+        let served = |fingerprint: &[u8; 32]| {
+            let all = secured.iter().flat_map(|(_, server)| &server.tls.certificates);
+            all.into_iter().any(|one| one.material.own.fingerprint == *fingerprint)
+        };
+        self.told.retain(|fingerprint, _| served(fingerprint));
+        for (state, server) in secured {
+            for certificate in &server.tls.certificates {
+                self.look_at(&state, certificate, now);
+            }
+            // A staple that has gone stale is left out from now on.
+            if !server.lacks_staple && any_staple_is_stale(&server.tls, now) {
+                warn!(listener = %state.name, "an OCSP answer is not fresh any more and is not stapled");
+                if let Ok(next) = Server::build(server.tls.clone(), self.manager.tickets(), now) {
+                    // Lost only to a newer one, which will be looked at as well.
+                    let _ = state.swap_tls(&server, Arc::new(next));
+                }
+            }
+        }
+        let trouble = self.manager.tickets().rotate(now).err();
+        if let Some(why) = trouble.as_ref().filter(|why| self.ticket_trouble.as_ref() != Some(why)) {
+            warn!(why, "ticket keys cannot be kept: clients of this process will not resume with the next one");
+        }
+        self.ticket_trouble = trouble;
+    }
+
+    fn look_at(&mut self, state: &ListenerState, certificate: &Certificate, now: i64) {
+        let own = &certificate.material.own;
+        let dated = match own.not_after - now {
+            ..=0 => Dated::Expired,
+            1..SOON => Dated::Soon,
+            _ => Dated::Good,
+        };
+        let before = self.told.insert(own.fingerprint, dated).unwrap_or(Dated::Good);
+        if dated <= before {
+            return;
+        }
+        let (label, until) = (certificate.label(), date(own.not_after));
+        let message = match dated {
+            Dated::Good => return,
+            Dated::Soon => {
+                warn!(listener = %state.name, certificate = label, until, "a certificate expires soon");
+                format!("listener {}: the certificate for {label} expires at {until}", state.name)
+            }
+            Dated::Expired => {
+                error!(listener = %state.name, certificate = label, until, "a certificate has expired; it is still served");
+                format!("listener {}: the certificate for {label} has expired at {until}", state.name)
+            }
+        };
+        self.tell("certificate_expiry", message, &state.name);
+    }
+
+    fn tell(&self, kind: &'static str, message: String, listener: &str) {
+        self.events.emit(Event { kind, message, data: json!({ "listener": listener }), ..Event::default() });
+    }
+}
+
+fn any_staple_is_stale(tls: &Tls, now: i64) -> bool {
+    let staples = tls.certificates.iter().filter_map(|one| one.material.staple.as_ref());
+    staples.into_iter().any(|staple| !staple.is_fresh(now))
+}
+
+fn read(mut files: Vec<PathBuf>) -> (Contents, [u8; 32]) {
+    files.sort();
+    files.dedup();
+    let mut hasher = Sha256::new();
+    let mut contents = Contents::new();
+    for path in files {
+        let content = load::read_certificates(&path);
+        let (kind, bytes) = match &content {
+            Ok(bytes) => (b"+", bytes.as_slice()),
+            Err(why) => (b"-", why.as_bytes()),
+        };
+        for part in [path.as_os_str().as_encoded_bytes(), kind, bytes] {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        contents.insert(path, content);
+    }
+    (contents, hasher.finalize().into())
+}
+
+fn judge(tls: &Tls, contents: &Contents, now: i64) -> Verdict {
+    let mut next = tls.clone();
+    let mut verdict = Verdict { next: None, swapped: Vec::new(), troubles: BTreeMap::new() };
+    let mut changed = false;
+    let listener_auth = next.client_auth.as_mut();
+    let own_auth = next.certificates.iter_mut().filter_map(|one| match &mut one.asks {
+        Asks::Clients(auth) => Some(auth),
+        Asks::AsListener | Asks::Nobody => None,
+    });
+    for auth in listener_auth.into_iter().chain(own_auth) {
+        match roots(auth, contents) {
+            Ok(Some(new)) => {
+                auth.roots = new;
+                changed = true;
+            }
+            Ok(None) => {}
+            Err(why) => drop(verdict.troubles.insert(shown(&auth.ca_file), why)),
+        }
+    }
+    for one in &mut next.certificates {
+        let label = one.label();
+        match material(one, contents, now) {
+            Ok((new, trouble)) => {
+                if new != *one.material {
+                    one.material = Arc::new(new);
+                    verdict.swapped.push(label.clone());
+                    changed = true;
+                }
+                if let Some(why) = trouble {
+                    verdict.troubles.insert(label, why);
+                }
+            }
+            Err(why) => drop(verdict.troubles.insert(label, why)),
+        }
+    }
+    match next.clash() {
+        Some(why) if changed => {
+            for label in verdict.swapped.drain(..) {
+                verdict.troubles.insert(label, why.clone());
+            }
+        }
+        Some(_) | None if changed => verdict.next = Some(next),
+        Some(_) | None => {}
+    }
+    verdict
+}
+
+fn roots(auth: &ClientAuth, contents: &Contents) -> Result<Option<Roots>, String> {
+    let name = shown(&auth.ca_file);
+    let new = Roots::read(&name, content(&auth.ca_file, contents)?).map_err(told)?;
+    Ok((new != auth.roots).then_some(new))
+}
+
+/// With what is wrong besides: a certificate is good without its staple.
+fn material(one: &Certificate, contents: &Contents, now: i64) -> Result<(Material, Option<String>), String> {
+    let (cert_name, key_name) = (shown(&one.cert_file), shown(&one.key_file));
+    let files = Files {
+        cert: (&cert_name, content(&one.cert_file, contents)?),
+        key: (&key_name, content(&one.key_file, contents)?),
+        ocsp: None,
+    };
+    let staple = one.ocsp_file.as_ref().map(|path| (shown(path), content(path, contents)));
+    let (material, trouble) = match &staple {
+        None => (Material::read(files, now), None),
+        Some((_, Err(why))) => (Material::read(files, now), Some(why.clone())),
+        Some((name, Ok(bytes))) => match Material::read(Files { ocsp: Some((name, bytes)), ..files }, now) {
+            Err(unfit) if unfit.part == Part::Staple => (Material::read(files, now), Some(told(unfit))),
+            read => (read, None),
+        },
+    };
+    let material = material.map_err(told)?;
+    // What serves goes on whatever its date; what is new must be good.
+    match material.is_out_of_date(&cert_name, now) {
+        Some(unfit) if material.own.fingerprint != one.material.own.fingerprint => Err(told(unfit)),
+        Some(_) | None => Ok((material, trouble)),
+    }
+}
+
+fn content<'c>(path: &Path, contents: &'c Contents) -> Result<&'c [u8], String> {
+    match contents.get(path) {
+        Some(Ok(bytes)) => Ok(bytes),
+        Some(Err(why)) => Err(format!("{} cannot be read: {why}", path.display())),
+        None => Err(format!("{} was not looked at", path.display())),
+    }
+}
+
+fn told(unfit: Unfit) -> String {
+    unfit.to_string()
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
