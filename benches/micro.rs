@@ -75,7 +75,7 @@ fn service(intent: Intent) -> Service {
         balance: Balance::default(),
         health: None,
         outlier: None,
-        retry: Retry { attempts: 2 },
+        retry: Retry::default(),
         timeouts: Timeouts {
             connect: secs(2),
             request: secs(60),

@@ -30,6 +30,9 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["alerts", "notifiers", "notify"], "here it is called `notifications`"),
     (&["restarts"], "here it is called `crashes`"),
     (&["interval"], "here it is called `every`"),
+    (&["num_retries", "numRetries", "max_retries", "tries"], "here it is called `attempts`, under `retry`"),
+    (&["retry_on", "retryOn", "retriable_status_codes"], "here it is called `on`, under `retry`"),
+    (&["perTryTimeout", "try_timeout"], "here it is called `per_try_timeout`, under `retry`"),
     (&["url"], "name the method: `get: \"https://shop.example.com/\"`"),
     (&["token", "secret"], "secrets are not written in the file: give `token_file`"),
 ];
@@ -42,7 +45,6 @@ const LATER: &[&str] = &[
     "proxy_protocol",
     "mirror",
     "protocol",
-    "budget",
     "hedge",
     "fleet",
     "tracing",

@@ -14,11 +14,13 @@ use http::{HeaderName, HeaderValue, Method};
 
 pub mod endpoints;
 mod http2;
+pub mod resilience;
 pub mod rollout;
 pub mod tls;
 
 pub use endpoints::{Balance, BalanceBy, Endpoint, EndpointAddress, HashKey};
 pub use http2::Http2;
+pub use resilience::{Retry, RetryMethods, RetryOn};
 // All but `Strategy`, which tests know as a trait of proptest.
 pub use rollout::{
     Channel, CrashesRule, CustomEvent, CustomRule, ErrorsRule, Freeze, Gate, Guardrails, HookPoint, LatencyBelow,
@@ -287,13 +289,6 @@ pub struct Outlier {
     /// Hundredths of a percent of a version's endpoints that may be ejected at once. One endpoint
     /// may always be ejected if the version has another.
     pub max_ejected_bp: u32,
-}
-
-/// Second chances on a connection that could not be made: nothing was sent, so any method may be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retry {
-    /// Further endpoints tried after a connect failure. Default 2; 0 turns it off.
-    pub attempts: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,12 +17,14 @@ use super::tree::{Node, Value};
 mod endpoints;
 mod http2;
 mod notices;
+mod resilience;
 mod rollout;
 mod tls;
 
 pub use endpoints::{Balance, Endpoint, HashKey};
 pub use http2::Http2;
 pub use notices::{Gate, NoticeHook, Notification};
+pub use resilience::{Retry, RetryOn};
 pub use rollout::{
     Custom, Events, Freeze, Guardrails, LatencyBelow, Prometheus, Rollout, Shield, Stage, StageKeys, StageMatch,
     Webhook,
@@ -262,7 +264,7 @@ keys! {
         health: Health = optional,
         /// Takes an endpoint out for a while when requests to it fail.
         outlier: Outlier = optional,
-        /// Second chances when no connection could be made.
+        /// Second chances at another endpoint.
         retry: Retry = section,
         /// How long the service may take.
         timeouts: Timeouts = section,
@@ -351,14 +353,6 @@ keys! {
         eject_for: Time<1> = default("30s"),
         /// Share of a version's endpoints that may be out at once; one always may if there is another.
         max_ejected: Percent = default("50%"),
-    }
-}
-
-keys! {
-    /// Second chances when no connection could be made: nothing was sent, so any method may be tried again.
-    Retry {
-        /// Further endpoints tried; 0 turns it off.
-        attempts: Count<0, 10> = default("2"),
     }
 }
 

@@ -15,6 +15,7 @@ use super::scalar::{write_percent, write_size, write_time};
 
 mod endpoints;
 mod http2;
+mod resilience;
 mod rollout;
 mod tls;
 
@@ -215,7 +216,7 @@ fn service(service: &Service) -> Value {
         });
         out.insert("outlier".into(), outlier);
     }
-    out.insert("retry".into(), json!({ "attempts": service.retry.attempts }));
+    out.insert("retry".into(), resilience::retry(&service.retry));
     let it = &service.timeouts;
     let mut timeouts = Map::new();
     for (key, time) in

@@ -38,7 +38,7 @@ pub fn service(name: &str, versions: &[&str], split: &str) -> CompiledService {
         balance: Balance::default(),
         health: None,
         outlier: None,
-        retry: Retry { attempts: 2 },
+        retry: Retry::default(),
         timeouts: Timeouts {
             connect: secs(2),
             request: secs(60),

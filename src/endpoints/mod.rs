@@ -1,6 +1,7 @@
 //! What is known of endpoints while they run: health, ejection, resolved addresses; and which one is next.
 
 mod balance;
+pub mod budget;
 pub mod checks;
 pub mod dial;
 mod group;

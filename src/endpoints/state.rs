@@ -17,6 +17,7 @@ use crossbeam_utils::CachePadded;
 use tokio::sync::Notify;
 
 use super::balance::Ewma;
+use super::budget::Budget;
 use super::group::VersionRuntime;
 use super::life::Life;
 use super::room::{Place, Places, Room};
@@ -58,6 +59,8 @@ pub struct ServiceCore {
     pub waiting: AtomicU64,
     /// Failures before a version was chosen.
     pub errors: Errors,
+    /// Second chances.
+    pub budget: Budget,
     /// Woken when an endpoint became ready, the hold ended, or a new generation went live.
     pub changed: Notify,
 }
@@ -217,7 +220,7 @@ impl ServiceRuntime {
             .collect();
         let core = match before {
             Some(before) => before.core.clone(),
-            None => Arc::default(),
+            None => Arc::new(ServiceCore { budget: Budget::new(threads), ..ServiceCore::default() }),
         };
         ServiceRuntime { name: compiled.name.clone(), versions, core }
     }

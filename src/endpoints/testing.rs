@@ -60,7 +60,7 @@ pub(crate) fn compiled(name: &str, versions: &[(&str, &[u16])], checked: bool) -
         balance: Balance::default(),
         health: checked.then_some(check),
         outlier: None,
-        retry: Retry { attempts: 2 },
+        retry: Retry::default(),
         timeouts: Timeouts {
             connect: secs(2),
             request: secs(60),

@@ -25,6 +25,7 @@ use super::judged::Sent;
 use super::peer;
 use super::recall::Recall;
 use super::request_id;
+use super::retry;
 use super::services::Services;
 use crate::config::model::{Action, HeaderEdits, Rewrite};
 use crate::endpoints::VersionRuntime;
@@ -121,7 +122,7 @@ impl ProxyHttp for App {
             }
         }
         if let Some(connection) = digest.and_then(|digest| digest.socket_digest.as_ref()) {
-            ctx.waits_for_canary(session, fd, connection);
+            ctx.waits(session, fd, connection);
         }
         at_once::done(Ok(()))
     }
@@ -170,8 +171,8 @@ impl ProxyHttp for App {
     ) -> Box<Error> {
         // The connection is closed by now, and what was kept of it must not outlive it.
         let recalled = ctx.waits_no_more();
-        if ctx.shielded && ctx.attempt.is_none() {
-            // Stable has not been asked yet.
+        if ctx.attempt.is_none() {
+            // It is on its way to somebody else already.
             error.set_retry(true);
             return error;
         }
@@ -179,7 +180,7 @@ impl ProxyHttp for App {
         if let Some(why) = recalled {
             // The connection broke because we broke it.
             ctx.judge_recall(why);
-            error.set_retry(from_endpoint && ctx.go_to_stable());
+            error.set_retry(from_endpoint && ctx.follow(why));
             return error;
         }
         let untouched = session.response_written().is_none();
@@ -201,7 +202,7 @@ impl ProxyHttp for App {
                 ctx.attempt_failed();
             }
             ctx.judge_failure();
-            if ctx.shield(session, Sent::Maybe) {
+            if ctx.shield(session, Sent::Maybe) || ctx.try_elsewhere(session, retry::reason(&error)) {
                 error.set_retry(true);
             }
         }
@@ -226,12 +227,14 @@ impl ProxyHttp for App {
                 version.rest(&attempt.endpoint);
             }
         }
-        let attempts = ctx.compiled_service().map_or(0, |service| service.service.retry.attempts);
+        let policy = ctx.compiled_service().map(|service| &service.service.retry).filter(|policy| policy.on.connect);
+        let attempts = policy.map_or(0, |policy| policy.attempts);
         let others = ctx.endpoints_of_version() > ctx.tried.len();
-        // Nothing was sent, so any method may be tried on another endpoint.
+        // Nothing was sent, so any method may be tried on another endpoint. It costs nothing of the budget: who
+        // does not take connections has no load to be spared.
         let retry = others && ctx.tried.len() <= attempts as usize;
         if retry && let Some(meter) = ctx.version_meter() {
-            meter.retried(ctx.thread);
+            meter.retried_for(ctx.thread, RetryReason::Connect);
         }
         // A first attempt on a stale connection may have been read before the endpoint was gone.
         let sent = if ctx.stale_retried { Sent::Maybe } else { Sent::Nothing };
@@ -340,7 +343,7 @@ impl App {
         if let Some(why) = ctx.waits_no_more() {
             // It comes too late, on a connection that is shut down: nothing of it is used.
             ctx.judge_recall(why);
-            ctx.go_to_stable();
+            ctx.follow(why);
             return Err(Error::explain(ErrorType::HTTPStatus(504), "recalled").into_up());
         }
         headers::check_response(response, ctx.upgrade)
@@ -352,6 +355,9 @@ impl App {
             if ctx.judge_head(status, &response.headers) && ctx.shield(session, Sent::Maybe) {
                 // Nothing of this answer is used, and its connection is not used again.
                 return Err(Error::explain(ErrorType::HTTPStatus(status), "shielded").into_up());
+            }
+            if ctx.try_elsewhere_after(session, status) {
+                return Err(Error::explain(ErrorType::HTTPStatus(status), "asked again").into_up());
             }
             if status == 101 {
                 let silence = ctx.compiled_service().map(|service| service.service.timeouts.upgrade_idle);

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::app::{App, Incoming, with_incoming};
 use super::headers;
 use super::http2;
-use super::recall::{Called, Recall, Why};
+use super::recall::{Called, Cause, Recall};
 use super::respond;
 use super::services::Services;
 use crate::net::{Deadline, EngineIo, Fate, Link, Stage, Waits, clock};
@@ -204,15 +204,14 @@ async fn exchange(engine: &Engine, incoming: Incoming, head: &Head) -> bool {
         }
         if may_recall && link.connection.is_recalled() {
             // While there is no connection to the endpoint yet, the next poll asks again.
-            may_recall = recall.call(link, Why::Withdrawn) == Called::NothingWaits;
+            may_recall = recall.call(link, Cause::Withdrawn) == Called::NothingWaits;
         }
         loop {
             let Ok(deadline) = link.after_poll(cx) else {
                 return Poll::Ready(End::Broken(Fate::ClientGone));
             };
             match interrupted(engine, link, deadline, &mut stopping_since) {
-                // The engine will notice; the deadline is another one now.
-                Some(Fate::Deadline(Deadline::Response)) if recall.call(link, Why::Late) == Called::Back => {}
+                Some(Fate::Deadline(deadline)) if recall.is_put_off(link, deadline) => {}
                 Some(fate) => return Poll::Ready(End::Broken(fate)),
                 None => return Poll::Pending,
             }
@@ -278,7 +277,8 @@ fn part(link: &Link, fate: Fate, head_only: bool) {
         Fate::Cut(Cut::Shutdown) => response::Cut::Shutdown,
         // A tunnel that fell silent is closed as if both sides were going away.
         Fate::Deadline(Deadline::Silence) => response::Cut::Shutdown,
-        Fate::Deadline(Deadline::Body | Deadline::Write | Deadline::Response | Deadline::Total) | Fate::ClientGone => {
+        Fate::Deadline(Deadline::Body | Deadline::Write | Deadline::Response | Deadline::Attempt | Deadline::Total)
+        | Fate::ClientGone => {
             return;
         }
     };
@@ -290,7 +290,7 @@ pub(super) fn last_answer(fate: Fate) -> Option<(u16, &'static str)> {
     Some(match fate {
         Fate::ClientGone | Fate::Deadline(Deadline::Write) => return None,
         Fate::Deadline(Deadline::Body) => (408, "the request body did not arrive in time"),
-        Fate::Deadline(Deadline::Response | Deadline::Silence | Deadline::Total) => {
+        Fate::Deadline(Deadline::Response | Deadline::Attempt | Deadline::Silence | Deadline::Total) => {
             (504, "the endpoint did not answer in time")
         }
         Fate::Cut(Cut::DrainDeadline) => (503, "the version is being taken out of service, try again"),

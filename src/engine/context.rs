@@ -59,7 +59,7 @@ pub struct Context {
     pub service: Option<ServiceIdx>,
     pub destination: Option<Destination>,
     pub attempt: Option<Attempt>,
-    /// Incarnations of endpoints that could not be connected to.
+    /// Incarnations of endpoints that failed the request, one entry per attempt.
     pub tried: Vec<u64>,
     pub attempts: u32,
     /// Every endpoint was full.
@@ -238,7 +238,7 @@ impl Context {
         let (status, class) = match self.fate {
             None | Some(Fate::ClientGone | Fate::Deadline(Deadline::Write)) => (499, ErrorClass::DownstreamAbort),
             Some(Fate::Deadline(Deadline::Body)) => (408, ErrorClass::DownstreamAbort),
-            Some(Fate::Deadline(Deadline::Response | Deadline::Silence | Deadline::Total)) => {
+            Some(Fate::Deadline(Deadline::Response | Deadline::Attempt | Deadline::Silence | Deadline::Total)) => {
                 (504, ErrorClass::Timeout)
             }
             Some(Fate::Cut(_)) => (503, ErrorClass::Local),
@@ -247,7 +247,7 @@ impl Context {
             self.status = status;
         }
         let is_endpoints_fault = match self.fate {
-            Some(Fate::Deadline(Deadline::Response | Deadline::Silence)) => true,
+            Some(Fate::Deadline(Deadline::Response | Deadline::Attempt | Deadline::Silence)) => true,
             // It runs from the beginning; what an endpoint has begun to answer it may still be sending.
             Some(Fate::Deadline(Deadline::Total)) => !self.link.is_answered() && self.link.request_complete(),
             Some(Fate::Deadline(Deadline::Body | Deadline::Write) | Fate::Cut(_) | Fate::ClientGone) | None => false,

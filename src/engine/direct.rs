@@ -141,6 +141,7 @@ impl App {
             path_and_query: forwarded(&ask, routed.normal_path, compiled_route),
         });
         ctx.begin();
+        ctx.count_for_budget();
         let timeouts = &compiled.service.timeouts;
         ctx.link.set_deadlines(timeouts.request, timeouts.total, timeouts.idle, limits.body);
         Ok(Directed::Forward)

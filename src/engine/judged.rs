@@ -14,15 +14,11 @@
 //! not failed as far as the engine knows: such a request is *recalled* first (see [`super::recall`]). A canary
 //! that was withdrawn had no chance to answer, so that attempt says nothing about it.
 
-use std::os::fd::RawFd;
-use std::sync::Arc;
-
 use http::HeaderMap;
-use pingora_core::protocols::SocketDigest;
 use pingora_proxy::Session;
 
 use super::context::Context;
-use super::recall::{Socket, Waiting, Why};
+use super::recall::Why;
 use crate::analysis::Arm;
 use crate::control::Snapshot;
 use crate::evidence::{FailedRequest, Stamped};
@@ -143,28 +139,10 @@ impl Context {
         stable_takes_one(&self.held.snapshot, destination.service) && self.go_to_stable()
     }
 
-    /// An attempt that may be recalled begins, if this is one.
-    pub fn waits_for_canary(&mut self, session: &Session, fd: RawFd, connection: &Arc<SocketDigest>) {
-        if self.upgrade.is_some() || !session.req_header().method.is_safe() {
-            return;
-        }
-        let Some((stamped, Arm::Canary)) = self.trial() else { return };
-        let Some(destination) = self.destination.as_ref().filter(|_| stamped.shield.is_some()) else { return };
-        let Some(attempt) = &self.attempt else { return };
-        if stamped.trial.is_withdrawn() {
-            // It was routed just before, and whoever recalls may have looked already.
-            let client = &self.link.connection;
-            client.recall(client.current());
-        }
-        let socket = Socket::new(fd, connection, attempt.at.clone());
-        self.recall.wait(Waiting { held: self.held.clone(), service: destination.service, socket });
-        self.recallable = true;
-    }
-
-    /// What a recalled attempt says about the canary.
+    /// What a recalled attempt says about its endpoint and the canary.
     pub fn judge_recall(&mut self, why: Why) {
         match why {
-            Why::Late => {
+            Why::Late | Why::Silent => {
                 self.attempt_failed();
                 self.judge_failure();
             }

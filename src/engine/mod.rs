@@ -26,6 +26,7 @@ mod peer;
 mod recall;
 mod request_id;
 pub mod respond;
+mod retry;
 pub mod services;
 pub mod threads;
 

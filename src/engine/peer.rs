@@ -99,8 +99,9 @@ fn peer(at: &At, incarnation: u64, service: &Service, fresh: bool) -> Result<Htt
     let options = &mut peer.options;
     // `headers::to_endpoint` does all of it.
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
-    options.connection_timeout = Some(service.timeouts.connect);
-    options.total_connection_timeout = Some(service.timeouts.connect);
+    let connect = service.timeouts.connect.min(service.retry.per_try_timeout.unwrap_or(Duration::MAX));
+    options.connection_timeout = Some(connect);
+    options.total_connection_timeout = Some(connect);
     options.idle_timeout = Some(service.upstream.keepalive_idle);
     if fresh {
         // The second chance must not meet a second connection that was closed meanwhile.

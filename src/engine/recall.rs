@@ -1,8 +1,9 @@
-//! A request that waits for the first byte of a canary's answer is called back, and asked of stable instead.
+//! A request that waits for the first byte of an answer is called back, and asked of somebody else instead: one of
+//! a canary of stable, one that waits for longer than `retry.per_try_timeout` of another endpoint.
 //!
 //! The engine has no word for that, and dropping its future would end the exchange with the client. So the
 //! connection to the endpoint is shut down under it: the engine meets the end of the endpoint's side, reports a
-//! broken connection to [`super::app`], and is sent to stable from there. Should the answer arrive at that
+//! broken connection to [`super::app`], and is sent on from there. Should the answer arrive at that
 //! moment, it is refused there too, because what follows its first bytes will never come.
 //!
 //! What may be called back is known here only while the answer is waited for. All of it happens in the
@@ -16,8 +17,9 @@ use pingora_core::protocols::SocketDigest;
 
 use super::held::Held;
 use super::judged::stable_takes_one;
+use super::retry::Elsewhere;
 use crate::endpoints::At;
-use crate::net::Link;
+use crate::net::{Deadline, Link};
 use crate::routing::ServiceIdx;
 
 /// Why an attempt was called back.
@@ -27,6 +29,18 @@ pub enum Why {
     Late,
     /// The canary was withdrawn; it may have been about to answer.
     Withdrawn,
+    /// The endpoint did not answer within the time of one attempt, and another one is to be asked.
+    Silent,
+}
+
+/// What has happened while the answer is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// `timeouts.request` is over.
+    RequestDeadline,
+    /// `retry.per_try_timeout` is over.
+    AttemptDeadline,
+    Withdrawn,
 }
 
 /// What became of a call.
@@ -34,7 +48,7 @@ pub enum Why {
 pub enum Called {
     /// The request is on its way back.
     Back,
-    /// It may not run twice, stable cannot take it, or the budget is spent: it goes on as if nobody had called.
+    /// It may not run twice, nobody else can take it, or the budget is spent: it goes on as if nobody had called.
     Refused,
     /// Nothing that could be called back waits for an endpoint.
     NothingWaits,
@@ -52,12 +66,31 @@ enum State {
     Recalled(Why),
 }
 
-/// An attempt of a request that may run twice, at the canary of a rollout with a shield.
+/// An attempt of a request that may run twice.
 #[derive(Debug)]
 pub struct Waiting {
     pub held: Arc<Held>,
     pub service: ServiceIdx,
     pub socket: Socket,
+    /// It is at the canary of a rollout with a shield.
+    pub is_shielded: bool,
+    pub elsewhere: Option<Elsewhere>,
+}
+
+impl Waiting {
+    /// Where it is to go, if anybody takes it.
+    fn turn_to(&self, cause: Cause) -> Option<Why> {
+        let snapshot = &self.held.snapshot;
+        let stable = |why| (self.is_shielded && stable_takes_one(snapshot, self.service)).then_some(why);
+        match cause {
+            Cause::Withdrawn => stable(Why::Withdrawn),
+            Cause::RequestDeadline => stable(Why::Late),
+            Cause::AttemptDeadline => stable(Why::Late).or_else(|| {
+                let takes_one = self.elsewhere.as_ref()?.takes_one(snapshot, self.service);
+                takes_one.then_some(Why::Silent)
+            }),
+        }
+    }
 }
 
 /// The connection to an endpoint, as seen from outside the engine, which owns it.
@@ -87,22 +120,46 @@ impl Recall {
         }
     }
 
+    /// A deadline of the exchange is over. `true`: it goes on, and has another deadline now. If it was called back, the
+    /// engine will notice.
+    pub fn is_put_off(&self, link: &Link, deadline: Deadline) -> bool {
+        match deadline {
+            Deadline::Response => self.call(link, Cause::RequestDeadline) == Called::Back,
+            Deadline::Attempt => {
+                match self.call(link, Cause::AttemptDeadline) {
+                    Called::Back | Called::NothingWaits => link.attempt_ends(),
+                    // Somebody may take it later.
+                    Called::Refused => link.attempt_goes_on(),
+                }
+                true
+            }
+            Deadline::Body | Deadline::Write | Deadline::Silence | Deadline::Total => false,
+        }
+    }
+
     /// Calls back what waits, once.
-    pub fn call(&self, link: &Link, why: Why) -> Called {
+    pub fn call(&self, link: &Link, cause: Cause) -> Called {
         let mut state = self.state();
-        match &*state {
+        let why = match &*state {
             State::Nothing | State::Recalled(_) => return Called::NothingWaits,
-            State::Waiting(waiting) => {
-                if !link.is_repeatable()
-                    || !stable_takes_one(&waiting.held.snapshot, waiting.service)
-                    || !waiting.socket.shut_down()
-                {
-                    return Called::Refused;
+            State::Waiting(waiting) if link.is_repeatable() && waiting.socket.is_there() => {
+                match waiting.turn_to(cause) {
+                    Some(why) => {
+                        waiting.socket.shut_down();
+                        why
+                    }
+                    None => return Called::Refused,
                 }
             }
-        }
+            State::Waiting(_) => return Called::Refused,
+        };
         *state = State::Recalled(why);
-        link.asked_again();
+        match why {
+            Why::Late | Why::Withdrawn => link.asked_again(),
+            // `timeouts.request` bounds all attempts together.
+            Why::Silent => {}
+        }
+        link.attempt_ends();
         Called::Back
     }
 }
@@ -119,24 +176,28 @@ impl Socket {
         }
     }
 
-    /// Ends both directions, so that whoever reads from or writes to it is told. `false`: it is not there.
-    fn shut_down(&self) -> bool {
+    fn with<R>(&self, look: impl FnOnce(socket2::SockRef<'_>) -> R) -> Option<R> {
         if self.connection.strong_count() == 0 {
-            return false;
+            return None;
         }
         // SAFETY: the connection, which owns the descriptor, exists, and ends in this task only.
         let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
-        let socket = socket2::SockRef::from(&fd);
-        match socket.peer_addr() {
-            Ok(peer) if self.is_peer(&peer) => {
-                // It fails only if the endpoint was faster.
-                let _ = socket.shutdown(Shutdown::Both);
-                true
-            }
-            Ok(_) => false,
-            // Broken already: the engine is about to notice.
+        Some(look(socket2::SockRef::from(&fd)))
+    }
+
+    /// The connection exists and leads to the endpoint, or is broken already, which the engine is about to notice.
+    fn is_there(&self) -> bool {
+        let is_there = self.with(|socket| match socket.peer_addr() {
+            Ok(peer) => self.is_peer(&peer),
             Err(_) => true,
-        }
+        });
+        is_there.unwrap_or(false)
+    }
+
+    /// Ends both directions, so that whoever reads from or writes to it is told.
+    fn shut_down(&self) {
+        // It fails only if the endpoint was faster.
+        let _ = self.with(|socket| socket.shutdown(Shutdown::Both));
     }
 }
 
@@ -159,7 +220,8 @@ mod tests {
         let (mut ours, mut endpoint) = connected(&listener);
         let digest = Arc::new(SocketDigest::from_raw_fd(ours.as_raw_fd()));
         let socket = Socket::new(ours.as_raw_fd(), &digest, At::Ip(listener.local_addr().unwrap()));
-        assert!(socket.shut_down());
+        assert!(socket.is_there());
+        socket.shut_down();
         assert_eq!(ours.read(&mut [0; 8]).unwrap(), 0, "the reader is told");
         assert_eq!(endpoint.read(&mut [0; 8]).unwrap(), 0, "and the endpoint");
     }
@@ -171,11 +233,11 @@ mod tests {
         let (mut ours, mut endpoint) = connected(&listener);
         // The connection is gone, and its descriptor belongs to another one, even to the same endpoint.
         let gone = Socket::new(ours.as_raw_fd(), &Arc::new(SocketDigest::from_raw_fd(ours.as_raw_fd())), address);
-        assert!(!gone.shut_down());
+        assert!(!gone.is_there());
         // It is said to exist, but the descriptor leads elsewhere.
         let digest = Arc::new(SocketDigest::from_raw_fd(ours.as_raw_fd()));
         let elsewhere = Socket::new(ours.as_raw_fd(), &digest, At::Ip("127.0.0.1:1".parse().unwrap()));
-        assert!(!elsewhere.shut_down());
+        assert!(!elsewhere.is_there());
         endpoint.write_all(b"still here").unwrap();
         assert_eq!(ours.read(&mut [0; 16]).unwrap(), 10);
     }

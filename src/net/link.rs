@@ -68,6 +68,8 @@ pub enum Deadline {
     Write,
     /// The endpoint has not begun to answer.
     Response,
+    /// As `Response`, for one attempt of several.
+    Attempt,
     /// The endpoint fell silent in the middle of its answer, or both sides of an upgraded connection did.
     Silence,
     /// The whole exchange.
@@ -115,6 +117,9 @@ struct State {
     last_progress: u64,
     /// How long the endpoint may take to begin its answer; `None` once it has.
     response_wait: Option<Duration>,
+    /// As `response_wait`, for one attempt.
+    attempt_wait: Option<Duration>,
+    attempt_since: u64,
     /// When the engine last took bytes of the request.
     last_request_byte: u64,
     total_by: u64,
@@ -203,6 +208,7 @@ impl Link {
         state.writing_since = 0;
         state.last_progress = clock::now_ms();
         state.response_wait = None;
+        state.attempt_wait = None;
         state.last_request_byte = state.last_progress;
         state.total_by = 0;
         state.watcher = None;
@@ -255,6 +261,7 @@ impl Link {
     pub fn answered(&self) {
         let state = &mut *self.state();
         state.response_wait = None;
+        state.attempt_wait = None;
         state.answered = true;
         state.last_progress = clock::now_ms();
     }
@@ -262,6 +269,21 @@ impl Link {
     /// Another endpoint is asked the same: the wait for the first byte of the answer begins anew.
     pub fn asked_again(&self) {
         self.state().last_request_byte = clock::now_ms();
+    }
+
+    /// An endpoint is asked that must begin to answer within `wait`, counted as in [`Link::set_deadlines`].
+    pub fn attempt_begins(&self, wait: Duration) {
+        let state = &mut *self.state();
+        (state.attempt_wait, state.attempt_since) = (Some(wait), clock::now_ms());
+    }
+
+    /// It did not, but nobody else could: it is given as much time again.
+    pub fn attempt_goes_on(&self) {
+        self.state().attempt_since = clock::now_ms();
+    }
+
+    pub fn attempt_ends(&self) {
+        self.state().attempt_wait = None;
     }
 
     /// Whether the engine can send the request once more: it is here to its end and was kept.
@@ -419,6 +441,8 @@ impl State {
             writing_since: 0,
             last_progress: 0,
             response_wait: None,
+            attempt_wait: None,
+            attempt_since: 0,
             last_request_byte: 0,
             total_by: 0,
             watcher: None,
@@ -661,6 +685,8 @@ impl State {
             0
         };
         let response = if reads || writes { 0 } else { after(self.last_request_byte, self.response_wait) };
+        let asked = self.attempt_since.max(self.last_request_byte);
+        let attempt = if reads || writes { 0 } else { after(asked, self.attempt_wait) };
         let body = if writes { 0 } else { after(self.reading_since, self.waits.body) };
         let total = match (writes, reads) {
             (true, _) => Deadline::Write,
@@ -670,7 +696,9 @@ impl State {
         [
             (body, Deadline::Body),
             (after(self.writing_since, self.waits.write), Deadline::Write),
+            // The last word of the request has precedence over that of an attempt.
             (response, Deadline::Response),
+            (attempt, Deadline::Attempt),
             (silence, Deadline::Silence),
             (self.total_by, total),
         ]

@@ -50,14 +50,28 @@ pub enum RetryReason {
     Connect = 0,
     /// A pooled connection turned out to be closed before any response byte.
     ReusedStale = 1,
+    /// The endpoint said that it has not begun.
+    Refused = 2,
+    /// The connection broke, or what came was no answer.
+    Reset = 3,
+    /// No answer in time.
+    Timeout = 4,
+    /// A status that the service retries.
+    Status = 5,
 }
 
 impl RetryReason {
-    pub const ALL: [RetryReason; 2] = [Self::Connect, Self::ReusedStale];
+    pub const COUNT: usize = 6;
+    pub const ALL: [RetryReason; Self::COUNT] =
+        [Self::Connect, Self::ReusedStale, Self::Refused, Self::Reset, Self::Timeout, Self::Status];
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
             Self::ReusedStale => "reused_stale",
+            Self::Refused => "refused",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Status => "status",
         }
     }
 }
@@ -88,7 +102,7 @@ const BOUNDS_US: [u64; 16] = [
 #[derive(Debug, Default)]
 struct Line {
     errors: [AtomicU64; 6],
-    retries: [AtomicU64; 2],
+    retries: [AtomicU64; RetryReason::COUNT],
     buckets: [AtomicU64; 17],
     micros: [AtomicU64; 17],
 }
@@ -122,11 +136,7 @@ impl Meter {
         self.lines[thread.0 as usize].errors[class as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Tried another endpoint, or another address: no connection could be made.
-    pub fn retried(&self, thread: Thread) {
-        self.retried_for(thread, RetryReason::Connect);
-    }
-
+    /// A request is asked once more.
     pub fn retried_for(&self, thread: Thread, reason: RetryReason) {
         self.lines[thread.0 as usize].retries[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -187,9 +197,8 @@ mod tests {
             assert_eq!(moved.len(), 1, "{}", class.as_str());
             assert_eq!(moved[0].0, class);
         }
-        meter.retried(Thread(0));
-        assert_eq!(RetryReason::ALL.map(|reason| meter.retries(reason)), [1, 0]);
-        meter.retried_for(Thread(1), RetryReason::ReusedStale);
-        assert_eq!(RetryReason::ALL.map(|reason| meter.retries(reason)), [1, 1]);
+        meter.retried_for(Thread(0), RetryReason::Connect);
+        meter.retried_for(Thread(1), RetryReason::Status);
+        assert_eq!(RetryReason::ALL.map(|reason| meter.retries(reason)), [1, 0, 0, 0, 0, 1]);
     }
 }

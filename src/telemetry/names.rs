@@ -45,6 +45,8 @@ pub const SHIELDED_TOTAL: &str = "switchback_shielded_total";
 pub const MIRRORED_TOTAL: &str = "switchback_mirrored_total";
 /// Counter. `service`, `reason`: see [`crate::outcome::RetryReason`].
 pub const RETRIES_TOTAL: &str = "switchback_retries_total";
+/// Counter: requests that were not asked again because the budget was spent. `service`.
+pub const RETRIES_DENIED_TOTAL: &str = "switchback_retries_denied_total";
 /// Gauge: exchanges left on a version that lost its place. `service`, `version`, `kind`.
 pub const DRAIN_REMAINING: &str = "switchback_drain_remaining";
 /// Gauge: open client connections. `listener`.

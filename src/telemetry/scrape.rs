@@ -117,7 +117,7 @@ fn versions(totals: &BTreeMap<Label, Totals>, services: &[Arc<ServiceRuntime>], 
     }
 }
 
-fn retries(retries: &BTreeMap<Name, [u64; 2]>, out: &mut Exposition) {
+fn retries(retries: &BTreeMap<Name, [u64; RetryReason::COUNT]>, out: &mut Exposition) {
     let help = "Requests sent once more, on another endpoint or a fresh connection.";
     let mut family = out.family(names::RETRIES_TOTAL, Type::Counter, help);
     for (service, counts) in retries {
@@ -198,6 +198,11 @@ fn endpoints(runtime: &Runtime, out: &mut Exposition) {
                 family.sample(&labels, f64::from(u8::from(endpoint.is_ready())));
             }
         }
+    }
+    let help = "Requests that were not sent once more because the retry budget was spent.";
+    let mut family = out.family(names::RETRIES_DENIED_TOTAL, Type::Counter, help);
+    for service in &runtime.services {
+        family.sample(&[("service", &service.name)], service.core.budget.denied() as f64);
     }
     let help = "Requests waiting for a ready endpoint or for a release.";
     let mut family = out.family(names::HOLD_WAITING, Type::Gauge, help);

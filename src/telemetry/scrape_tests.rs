@@ -21,7 +21,7 @@ fn a_versions_cells_become_its_series() {
         version.core.meter.answered(THREAD, Duration::from_millis(millis));
     }
     version.core.meter.failed(THREAD, ErrorClass::Reset);
-    version.core.meter.retried(THREAD);
+    version.core.meter.retried_for(THREAD, RetryReason::Connect);
     version.core.in_flight.begin(THREAD, Kind::WebSocket);
     let mut series = Series::default();
     series.observe([&version.core].into_iter(), Instant::now());

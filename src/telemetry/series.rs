@@ -27,7 +27,7 @@ pub(super) struct Series {
     /// What retired cores counted whose version is still there.
     carried: BTreeMap<Label, Totals>,
     /// Retries of retired versions of services that are still there.
-    carried_retries: BTreeMap<Name, [u64; 2]>,
+    carried_retries: BTreeMap<Name, [u64; RetryReason::COUNT]>,
     codes_gone: HashMap<CodesKey, Instant>,
 }
 
@@ -104,7 +104,7 @@ impl Series {
     }
 
     /// By service, then by [`RetryReason`].
-    pub(super) fn retries(&self) -> BTreeMap<Name, [u64; 2]> {
+    pub(super) fn retries(&self) -> BTreeMap<Name, [u64; RetryReason::COUNT]> {
         let mut retries = self.carried_retries.clone();
         for Seen { core, .. } in self.cores.values() {
             add_retries(retries.entry(core.service.clone()).or_default(), core);
@@ -124,7 +124,7 @@ impl Series {
     }
 }
 
-fn add_retries(retries: &mut [u64; 2], core: &VersionCore) {
+fn add_retries(retries: &mut [u64; RetryReason::COUNT], core: &VersionCore) {
     for reason in RetryReason::ALL {
         retries[reason as usize] += core.meter.retries(reason);
     }
@@ -164,14 +164,14 @@ mod tests {
     fn a_version_that_comes_back_goes_on_counting() {
         let (mut series, old, new, start) = (Series::default(), core(), core(), Instant::now());
         old.meter.failed(THREAD, ErrorClass::DownstreamAbort);
-        old.meter.retried(THREAD);
+        old.meter.retried_for(THREAD, RetryReason::Connect);
         series.observe([&old].into_iter(), start);
         series.observe([&new].into_iter(), start + Duration::from_secs(1));
         new.meter.failed(THREAD, ErrorClass::DownstreamAbort);
         assert_eq!(errors(&series), Some(2));
         series.observe([&new].into_iter(), start + Duration::from_secs(1000));
         assert_eq!((errors(&series), series.cores.len()), (Some(2), 1), "carried on");
-        assert_eq!(series.retries()["shop"], [1, 0]);
+        assert_eq!(series.retries()["shop"], [1, 0, 0, 0, 0, 0]);
         series.observe([].into_iter(), start + Duration::from_secs(1001));
         series.observe([].into_iter(), start + Duration::from_secs(2000));
         assert!(series.totals().is_empty() && series.retries().is_empty());

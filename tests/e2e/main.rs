@@ -40,6 +40,8 @@ mod i9_state_survives;
 mod listeners;
 mod plan_explain;
 mod reload_zd5;
+mod resilience_kill;
+mod resilience_retry;
 mod rollout;
 mod rollout_guardrails;
 mod rollout_notices;

@@ -11,6 +11,7 @@ mod http2;
 mod listeners;
 mod notices;
 mod paths;
+mod resilience;
 mod rollout;
 mod routes;
 mod secret;

@@ -34,7 +34,7 @@ pub fn service(
             eject_for: it.eject_for.value().0,
             max_ejected_bp: it.max_ejected.value().0,
         }),
-        retry: model::Retry { attempts: raw.retry.get().map_or(0, |it| it.attempts.value().0 as u32) },
+        retry: super::resilience::retry(raw, found),
         timeouts: timeouts(raw, found),
         limits: model::Limits {
             body: raw.limits.get().and_then(|it| it.body.value().0),

@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::super::decode::{Scalar, Wrong};
 use super::super::hint;
+use super::super::model::RetryMethods;
 use super::super::model::rollout::{HookPoint, NoticeKind, Strategy, Then, Weekday};
 use super::super::model::tls::{Alpn, ClientMode, TlsVersion};
 
@@ -54,6 +55,11 @@ words!(Strategy, "a strategy" {
 words!(Then, "`rollback` or `pause`" {
     "rollback" => RollBack,
     "pause" => Pause,
+});
+
+words!(RetryMethods, "`safe` or `idempotent`" {
+    "safe" => Safe,
+    "idempotent" => Idempotent,
 });
 
 words!(HookPoint, "a point of a rollout" {

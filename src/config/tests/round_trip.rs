@@ -151,6 +151,34 @@ fn balance() -> impl Strategy<Value = Balance> {
     (by, time()).prop_map(|(by, slow_start)| Balance { by, slow_start })
 }
 
+fn retry() -> impl Strategy<Value = Retry> {
+    let on = (any::<[bool; 3]>(), btree_set(500..600_u16, 0..3));
+    let methods = prop_oneof![Just(RetryMethods::Safe), Just(RetryMethods::Idempotent)];
+    (0..9_u32, on, methods, 1..=10_000_u32, of(40..200_u64)).prop_map(
+        |(attempts, ([connect, refused, reset], statuses), methods, budget_bp, per_try)| Retry {
+            attempts,
+            on: RetryOn {
+                connect,
+                refused,
+                // Something must be.
+                reset: reset || (!connect && !refused),
+                timeout: per_try.is_some(),
+                statuses: statuses.into_iter().collect(),
+            },
+            methods,
+            budget_bp,
+            per_try_timeout: per_try.map(Duration::from_millis),
+        },
+    )
+}
+
+/// One attempt must be shorter than all of them.
+fn shorter(mut retry: Retry, request: Duration) -> Retry {
+    retry.per_try_timeout = retry.per_try_timeout.filter(|time| *time < request);
+    retry.on.timeout = retry.per_try_timeout.is_some();
+    retry
+}
+
 fn service() -> impl Strategy<Value = Service> {
     let version = (vec(endpoint(), 1..4), of(some_text()));
     let versions = btree_map(name(), version, 1..4).prop_map(|versions| {
@@ -172,7 +200,7 @@ fn service() -> impl Strategy<Value = Service> {
             Outlier { consecutive_failures, eject_for, max_ejected_bp }
         }));
     let policies = (
-        (0..9_u32, time(), time(), time(), time(), of(time())),
+        (retry(), time(), time(), time(), time(), of(time())),
         (of(0..1_u64 << 40), of(1..1_000_000_u64), time()),
         (time(), time(), time(), time()),
         (time(), 0..1_000_usize),
@@ -208,7 +236,7 @@ fn service() -> impl Strategy<Value = Service> {
                     split.insert(first, 1);
                     Intent::Split(split)
                 };
-                let (attempts, connect, request, idle, upgrade_idle, total) = one;
+                let (retry, connect, request, idle, upgrade_idle, total) = one;
                 let (body, in_flight, keepalive_idle) = two;
                 Service {
                     versions,
@@ -219,7 +247,7 @@ fn service() -> impl Strategy<Value = Service> {
                     balance,
                     health,
                     outlier,
-                    retry: Retry { attempts },
+                    retry: shorter(retry, request),
                     timeouts: Timeouts { connect, request, idle, upgrade_idle, total },
                     limits: Limits { body, in_flight },
                     upstream: Upstream { keepalive_idle },

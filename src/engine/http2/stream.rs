@@ -19,9 +19,9 @@ use super::session::{StreamSession, head_for_engine};
 use crate::engine::app::{Incoming, with_incoming};
 use crate::engine::connection::{self, End, Engine};
 use crate::engine::headers::Client;
-use crate::engine::recall::{Called, Recall, Why};
+use crate::engine::recall::{Called, Cause, Recall};
 use crate::engine::respond;
-use crate::net::{Deadline, Fate, Link};
+use crate::net::{Fate, Link};
 use crate::sessions::connections::{Connection, Cut, Listed};
 use crate::wire::head::{HeadLimits, Refusal, RequestBody};
 use crate::wire::{head2, response};
@@ -108,15 +108,14 @@ async fn exchange(
         }
         if may_recall && link.connection.is_recalled() {
             // While there is no connection to the endpoint yet, the next poll asks again.
-            may_recall = place.recall.call(link, Why::Withdrawn) == Called::NothingWaits;
+            may_recall = place.recall.call(link, Cause::Withdrawn) == Called::NothingWaits;
         }
         loop {
             let Ok(deadline) = link.after_poll(cx) else {
                 return Poll::Ready(End::Broken(Fate::ClientGone));
             };
             match connection::interrupted(engine, link, deadline, &mut stopping_since) {
-                // The engine will notice; the deadline is another one now.
-                Some(Fate::Deadline(Deadline::Response)) if place.recall.call(link, Why::Late) == Called::Back => {}
+                Some(Fate::Deadline(deadline)) if place.recall.is_put_off(link, deadline) => {}
                 Some(fate) => return Poll::Ready(End::Broken(fate)),
                 None => return Poll::Pending,
             }

@@ -29,7 +29,7 @@ pub(super) fn service(versions: &[&str], intent: Intent) -> Service {
         balance: Balance::default(),
         health: None,
         outlier: None,
-        retry: Retry { attempts: 2 },
+        retry: Retry::default(),
         timeouts: Timeouts {
             connect: secs(2),
             request: secs(60),

@@ -31,6 +31,8 @@ pub enum Fault {
     CloseUnanswered,
     /// Reads the whole request, then resets the connection.
     Reset,
+    /// Reads this much of the request's body, then resets the connection: the request was not executed.
+    DieInBody(u64),
     /// Sends half of the promised body, then closes.
     CutBody,
     /// Sends half of the promised body, then resets.

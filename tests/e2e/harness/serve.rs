@@ -132,6 +132,12 @@ async fn exchange(
         answer(writer, shared, status, "connection: close\r\n", b"early\n", false).await?;
         return Ok(Next::Close);
     }
+    if let Fault::DieInBody(bytes) = fault {
+        while received.body_bytes < bytes {
+            received.body_bytes += reader.some(bytes - received.body_bytes).await?.len() as u64;
+        }
+        return Ok(Next::Reset);
+    }
     if received.field("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
         writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
     }
@@ -148,7 +154,7 @@ async fn exchange(
     let head_only = received.method() == "HEAD";
     let text = format!("{} {} {}\n", shared.name, shared.instance, target);
     match fault {
-        Fault::None | Fault::EarlyAnswer(_) => {}
+        Fault::None | Fault::EarlyAnswer(_) | Fault::DieInBody(_) => {}
         Fault::StatusEvery(every, _) if !nth.is_multiple_of(every) => {}
         Fault::Status(status) | Fault::StatusEvery(_, status) => {
             answer(writer, shared, status, "", text.as_bytes(), head_only).await?;
