@@ -12,6 +12,7 @@ use super::problem::Problem;
 use super::query::Query;
 use super::read::{config_name, config_text};
 use super::route::{ChangeCall, RolloutVerb};
+use super::unique::Unique;
 use super::units::parse_duration;
 use crate::control::api::{AuditRecord, Author, Change, Receipt, RolloutAction};
 use crate::telemetry::unix_ms;
@@ -134,7 +135,7 @@ pub fn parse(call: &ChangeCall, query: &mut Query, headers: &HeaderMap, bytes: &
                     let body: SwitchBody = needed(headers, bytes, r#"{"to":"v2"}"#)?;
                     BTreeMap::from([(service.clone(), body.to)])
                 }
-                None => needed(headers, bytes, r#"{"shop":"v2","api":"green"}"#)?,
+                None => needed::<Unique<String>>(headers, bytes, r#"{"shop":"v2","api":"green"}"#)?.0,
             };
             some(to.len(), "a service")?;
             Ok(Change::Switch { to, force })
@@ -143,10 +144,13 @@ pub fn parse(call: &ChangeCall, query: &mut Query, headers: &HeaderMap, bytes: &
             let force = query.take_flag("force").map_err(bad)?;
             let to: BTreeMap<String, BTreeMap<String, u32>> = match service {
                 Some(service) => {
-                    let weights = needed(headers, bytes, r#"{"v1":90,"v2":10}"#)?;
+                    let Unique(weights) = needed(headers, bytes, r#"{"v1":90,"v2":10}"#)?;
                     BTreeMap::from([(service.clone(), weights)])
                 }
-                None => needed(headers, bytes, r#"{"shop":{"v1":90,"v2":10}}"#)?,
+                None => {
+                    let all: Unique<Unique<u32>> = needed(headers, bytes, r#"{"shop":{"v1":90,"v2":10}}"#)?;
+                    all.0.into_iter().map(|(service, weights)| (service, weights.0)).collect()
+                }
             };
             some(to.len(), "a service")?;
             for weights in to.values() {
@@ -407,6 +411,10 @@ mod tests {
             (ChangeCall::Switch { service: None }, "", "{}"),
             (weights(), "", "{}"),
             (weights(), "", r#"{"v1":-1}"#),
+            (weights(), "", r#"{"v1":90,"v2":10,"v1":50}"#),
+            (ChangeCall::Weights { service: None }, "", r#"{"a":{"x":1,"x":1}}"#),
+            (ChangeCall::Weights { service: None }, "", r#"{"a":{"x":1},"a":{"x":1}}"#),
+            (ChangeCall::Switch { service: None }, "", r#"{"a":"x","a":"y"}"#),
             (weights(), "", r#"{"v1":1.5}"#),
             (weights(), "", r#"{"v1":"90"}"#),
             (weights(), "", "[90,10]"),

@@ -21,6 +21,7 @@ mod server;
 mod sockets;
 mod stall;
 pub mod token;
+pub mod unique;
 pub mod units;
 
 pub use problem::Document as Refusal;

@@ -46,6 +46,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// For calls that run when their address closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a change to stand in the audit before it is answered.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(1);
 /// Refused calls of strangers that are journaled per minute: the journal must not be theirs to fill.
 const STRANGERS_AUDITED: u32 = 60;
 
@@ -357,7 +359,7 @@ async fn change_state(
     let done = shared.tasks.spawn(async move {
         let action = change::describe(&request.change);
         let result = handle.request(request).await.map_err(Problem::from);
-        handle.record_audit(change::audit(&caller, action, &result));
+        handle.keep_audit(change::audit(&caller, action, &result), AUDIT_PATIENCE).await;
         result
     });
     let result = done.await.map_err(|_| internal("the change ended without an answer; look at `status`"))?;

@@ -1,4 +1,4 @@
-//! `switchback healthcheck`: for `HEALTHCHECK` in an image without curl.
+//! `switchback healthcheck`: for `HEALTHCHECK` and probes in an image without curl.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,19 +12,25 @@ use super::output;
 pub struct Args {
     #[command(flatten)]
     instance: InstanceArgs,
+    /// Ask whether it is alive, not whether it is ready: true while it starts and drains too
+    #[arg(long)]
+    live: bool,
 }
 
 pub async fn run(args: Args) -> Result<ExitCode, Failure> {
     let client = Client::find(&args.instance)?;
-    let (status, body) = client.whole(Call::get("/readyz"), Duration::from_secs(3)).await?;
+    let call = Call::get(if args.live { "/livez" } else { "/readyz" });
+    let (status, body) = client.whole(call, Duration::from_secs(3)).await?;
     let text = String::from_utf8_lossy(&body).trim().to_string();
     if args.instance.json {
-        output::json(&serde_json::json!({ "ready": status.is_success(), "state": text }))?;
+        let asked = if args.live { "alive" } else { "ready" };
+        output::json(&serde_json::json!({ asked: status.is_success(), "state": text }))?;
     } else if status.is_success() {
         output::out(&format!("{text}\n"))?;
     }
     if status.is_success() {
         return Ok(ExitCode::SUCCESS);
     }
-    Err(Failure::Failed { what: format!("not ready: {text}"), hint: None })
+    let asked = if args.live { "alive" } else { "ready" };
+    Err(Failure::Failed { what: format!("not {asked}: {text}"), hint: None })
 }

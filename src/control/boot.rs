@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
@@ -30,7 +31,7 @@ use super::{Phase, Source};
 use crate::config::certificate::Dates;
 use crate::config::load;
 use crate::config::{Problem, Problems};
-use crate::journal::{FILE, Journal, JournalError, Record, Remembered, Whole};
+use crate::journal::{COPY, FILE, Journal, JournalError, Record, Remembered, Whole};
 use crate::outcome::CodesRegistry;
 use crate::routing::compile::split_from;
 use crate::routing::{Split, Stamp};
@@ -163,6 +164,9 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
     let stamps = rollouts.stamps(&table, &splits);
     let snapshot = publish::first(stamp, table.clone(), splits, stamps, &options.codes, options.threads);
     let live = Arc::new(Live::new(snapshot.clone(), options.threads));
+    for service in snapshot.runtime.services.iter() {
+        service.core.held.store(remembered.standing.held.contains(&*service.name), Ordering::SeqCst);
+    }
     let status = config_status(&options.source, first.problems.as_ref(), first.file.is_some());
     let audit = std::mem::take(&mut remembered.audit);
     let told = std::mem::take(&mut remembered.decisions);
@@ -199,6 +203,7 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
         rejected,
         rollouts,
         outside,
+        stood: None,
         state_dir: config.state_dir.clone(),
     };
     controller.build_ways_back(&table, options.threads);
@@ -222,6 +227,14 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
         let (seen, sightings) = mpsc::channel(1);
         tokio::spawn(watch(path.clone(), how, known, seen, stop.clone()));
         tokio::spawn(compile_what_is_seen(shared.clone(), sightings, sender.clone()));
+    }
+    if let Some(journal) = &shared.journal {
+        let (gone, lost) = (journal.lost(), shared.writer_lost.clone());
+        tokio::spawn(async move {
+            gone.cancelled().await;
+            tracing::error!("the journal's thread has ended unexpectedly: nothing is written down any more");
+            lost.cancel();
+        });
     }
     let lost = shared.writer_lost.clone().drop_guard();
     tokio::spawn(async move {
@@ -387,7 +400,7 @@ fn state_dir_of_broken(source: &Source, text: &[load::Source]) -> Option<PathBuf
         folder.join("state")
     };
     let dir = named.unwrap_or_else(beside);
-    dir.join(FILE).is_file().then_some(dir)
+    (dir.join(FILE).is_file() || dir.join(COPY).is_file()).then_some(dir)
 }
 
 fn folder_of(file: &Path) -> &Path {

@@ -1,10 +1,12 @@
 //! The state that only the writer's task touches, and the steps that change it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::api::{ConfigStatus, Receipt, Refused};
@@ -117,6 +119,8 @@ pub(crate) struct Controller {
     pub rejected: Option<String>,
     pub rollouts: Rollouts,
     pub outside: Outside,
+    /// Resolves when what was journaled last without a generation is on disk.
+    pub stood: Option<oneshot::Receiver<()>>,
     /// Directory of the journal; a change of it takes a restart.
     pub state_dir: Option<std::path::PathBuf>,
 }
@@ -507,7 +511,7 @@ impl Controller {
     }
 
     /// History and journal; also for the first generation.
-    pub fn record(&mut self, now: &Snapshot) -> Option<tokio::sync::oneshot::Receiver<()>> {
+    pub fn record(&mut self, now: &Snapshot) -> Option<oneshot::Receiver<()>> {
         let stamp = &now.generation.stamp;
         let info = super::api::GenerationInfo {
             number: stamp.number,
@@ -534,14 +538,21 @@ impl Controller {
             whole: whole.clone(),
             unconfirmed: self.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.generation),
             rollouts: self.rollouts.kept(),
+            held: self.held(),
         }
     }
 
+    /// Services whose requests an operator makes wait.
+    fn held(&self) -> BTreeSet<String> {
+        let live = self.live();
+        let services = live.runtime.services.iter();
+        let held = services.filter(|service| service.core.held.load(Ordering::SeqCst));
+        held.map(|service| service.name.to_string()).collect()
+    }
+
     /// Journals what stands without a new generation.
-    pub fn stand(&self) {
-        if let Some(journal) = &self.shared.journal {
-            journal.stand(self.standing());
-        }
+    pub fn stand(&mut self) {
+        self.stood = self.shared.journal.as_ref().map(|journal| journal.stand(self.standing()));
     }
 
     /// Builds the next rollback of every service whose split moved, so that it is only a store (I5).

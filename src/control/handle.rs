@@ -1,6 +1,7 @@
 //! How the rest of the program talks to control: a cheap, cloneable handle.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -118,8 +119,18 @@ impl Handle {
         report::report(&self.shared, service, all).await
     }
 
+    /// For a call that was refused: nobody waits until it is on disk.
     pub fn record_audit(&self, record: AuditRecord) {
-        self.shared.record_audit(record);
+        drop(self.shared.record_audit(record));
+    }
+
+    /// For a call that was carried out: who is told of it finds it in the audit after a crash too, unless the disk
+    /// takes longer than `within`.
+    pub async fn keep_audit(&self, record: AuditRecord, within: Duration) {
+        if let Some(written) = self.shared.record_audit(record) {
+            // A journal in trouble says so itself.
+            let _ = tokio::time::timeout(within, written).await;
+        }
     }
 
     /// Generations that something still holds; more than one for as long as old requests run.
@@ -140,6 +151,11 @@ impl Handle {
             // An error means that it had stopped already.
             let _ = stopped.await;
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn break_journal(&self) {
+        self.shared.journal.as_ref().expect("the test has a state_dir").break_down();
     }
 
     async fn read_file(&self) -> Result<FileSeen, Refused> {

@@ -143,16 +143,23 @@ impl Published {
         }
         let last = self.before.last_start();
         self.receipt.last_old_start_micros = last.saturating_sub(self.trigger.nanos) / 1_000;
-        if let Some(written) = self.written {
-            match tokio::time::timeout(JOURNAL, written).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => {
-                    let warning = "live, but not yet in the journal: a restart now would not remember it (see `switchback status`)";
-                    self.receipt.warnings.push(warning.into());
-                }
-            }
-        }
         self.receipt.shielded = self.ended.iter().map(|trial| trial.replays()).sum();
-        self.receipt
+        match self.written {
+            Some(written) => kept(self.receipt, written).await,
+            None => self.receipt,
+        }
     }
+}
+
+/// The receipt once what it is about is on disk; if that takes too long it says so.
+pub(crate) async fn kept(mut receipt: Receipt, written: oneshot::Receiver<()>) -> Receipt {
+    match tokio::time::timeout(JOURNAL, written).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) | Err(_) => {
+            let warning =
+                "live, but not yet in the journal: a restart now would not remember it (see `switchback status`)";
+            receipt.warnings.push(warning.into());
+        }
+    }
+    receipt
 }

@@ -19,6 +19,7 @@ use super::controller::{By, Controller, Outcome};
 use super::decide::{self, Decision, Facts, unknown};
 use super::event::{Ask, Event, FileSeen, Reply, Trigger};
 use super::overlay::{self, Weights};
+use super::publish;
 use crate::config::model::Action;
 use crate::routing::compile::split_from;
 use crate::routing::table::CompiledService;
@@ -63,9 +64,10 @@ pub(crate) async fn run(mut controller: Controller, mut events: mpsc::Receiver<E
         match event {
             Some(Event::Asked { ask, author, if_match, trigger, reply }) => {
                 let by = By { author: author.0, cause: cause(&ask), trigger };
+                controller.stood = None;
                 let outcome = controller.asked(ask, if_match, by);
                 controller.refresh();
-                answer(&controller, outcome, reply, &mut proofs);
+                answer(&mut controller, outcome, reply, &mut proofs);
             }
             Some(Event::File { seen, trigger }) => {
                 controller.file_event(seen, trigger);
@@ -125,7 +127,7 @@ async fn stop(controller: Controller, mut proofs: JoinSet<()>) {
     }
 }
 
-fn answer(controller: &Controller, outcome: Result<Outcome, Refused>, reply: Reply, proofs: &mut JoinSet<()>) {
+fn answer(controller: &mut Controller, outcome: Result<Outcome, Refused>, reply: Reply, proofs: &mut JoinSet<()>) {
     match outcome {
         Ok(Outcome::Flipped(published)) => {
             let shared = controller.shared.clone();
@@ -135,7 +137,12 @@ fn answer(controller: &Controller, outcome: Result<Outcome, Refused>, reply: Rep
                 deliver(reply, Ok(receipt));
             });
         }
-        Ok(Outcome::Unchanged(receipt)) => deliver(reply, Ok(*receipt)),
+        Ok(Outcome::Unchanged(receipt)) => match controller.stood.take() {
+            Some(stood) => {
+                proofs.spawn(async move { deliver(reply, Ok(publish::kept(*receipt, stood).await)) });
+            }
+            None => deliver(reply, Ok(*receipt)),
+        },
         Err(refused) => deliver(reply, Err(refused)),
     }
 }
@@ -356,6 +363,7 @@ impl Controller {
         }
         let mut outcome = self.unchanged(by, if was == hold { "as it was" } else { "done" });
         if was != hold {
+            self.stand();
             let (kind, what) = if hold { ("hold", "new requests wait") } else { ("release", "requests go on") };
             tracing::info!(service, author = by.author, kind, "{what}");
             self.shared.events.emit(crate::telemetry::Event {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::api::{AuditRecord, ConfigStatus, RolloutStatus};
@@ -114,15 +114,18 @@ impl Shared {
         self.readings.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    pub fn record_audit(&self, record: AuditRecord) {
-        if let Some(journal) = &self.journal {
-            journal.audit(record.clone());
-        }
+    /// Resolves when the record is on disk; `None` if that is not worth waiting for.
+    pub fn record_audit(&self, record: AuditRecord) -> Option<oneshot::Receiver<()>> {
+        let written = self.journal.as_ref().and_then(|journal| {
+            let written = journal.audit(record.clone());
+            (!journal.is_unwritten()).then_some(written)
+        });
         let mut audit = self.audit.lock().expect("no holder panics");
         if audit.len() >= AUDIT_KEPT {
             audit.pop_front();
         }
         audit.push_back(record);
+        written
     }
 
     /// Newest first.

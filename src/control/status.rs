@@ -74,7 +74,7 @@ fn warnings(shared: &Shared, view: &View, listeners: &[ListenerStatus]) -> Vec<S
     }
     warnings.extend(view.config.unwatchable.clone());
     warnings.extend(listeners.iter().flat_map(certificates));
-    warnings.extend(shared.journal.as_ref().and_then(|journal| journal.trouble()));
+    warnings.extend(shared.journal.iter().flat_map(|journal| journal.trouble()));
     warnings
 }
 

@@ -1,11 +1,13 @@
-//! The tables, their version, and what can be wrong with the file when it is opened.
+//! The tables, their version, and what can be wrong with a file when it is opened.
 
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-/// Kept in SQLite's `user_version`. Add one with every change of [`TABLES`], with the step from the one before.
-const VERSION: i64 = 2;
+use super::seal;
+
+/// Kept in SQLite's `user_version`. Add one with every change of the tables, with the step from the one before.
+const VERSION: i64 = 3;
 /// Marks the file as ours in its header: "swbk".
 const APPLICATION: i64 = 0x7377_626b;
 
@@ -28,8 +30,19 @@ const STORIES: &str = "
     CREATE TABLE samples (service TEXT PRIMARY KEY, rollout INTEGER NOT NULL, series TEXT NOT NULL) WITHOUT ROWID;
 ";
 
+/// A seal on each row, and `mark` in `meta`: see [`super::pair`]. Since version 3.
+fn seals(connection: &Connection) -> rusqlite::Result<()> {
+    for table in seal::ALL {
+        connection.execute_batch(&format!("ALTER TABLE {} ADD COLUMN seal INTEGER NOT NULL DEFAULT 0", table.table))?;
+        table.seal_all(connection)?;
+    }
+    super::pair::mark(connection)
+}
+
+type Step = fn(&Connection) -> rusqlite::Result<()>;
+
 /// By version: the step from it to the next.
-const STEPS: [(i64, &str); 1] = [(1, STORIES)];
+const STEPS: [(i64, Step); 2] = [(1, |connection| connection.execute_batch(STORIES)), (2, seals)];
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +50,7 @@ pub enum JournalError {
     #[error("the state directory {} cannot be made or entered", dir.display())]
     Directory { dir: PathBuf, source: std::io::Error },
     #[error(
-        "the journal {} is damaged ({reason})\n  = note: it is not taken for an empty one: it holds the history and what operators changed\n  = help: move it away to start without history, or restore a copy: mv {0} {0}.damaged", file.display()
+        "the journal {} is damaged ({reason}), and there is no whole second copy beside it\n  = note: it is not taken for an empty one: it holds the history and what operators changed\n  = help: restore a backup, or move it and its copy away to start without history: mv {0} {0}.bad; mv {0}.copy {0}.copy.bad", file.display()
     )]
     Damaged { file: PathBuf, reason: String },
     #[error(
@@ -46,8 +59,8 @@ pub enum JournalError {
     Newer { file: PathBuf, found: i64 },
     #[error("the file {} is an SQLite database of something else\n  = help: give switchback a state_dir of its own", file.display())]
     Foreign { file: PathBuf },
-    #[error("the journal {} is in use by another process\n  = help: two instances need two state_dir", file.display())]
-    InUse { file: PathBuf },
+    #[error("the journal {} is in use by another process{}\n  = help: two instances need two state_dir", file.display(), by.map_or(String::new(), |pid| format!(" ({pid})")))]
+    InUse { file: PathBuf, by: Option<u32> },
     #[error("the journal {} cannot be opened for writing ({reason})\n  = help: state_dir must be writable for the user that runs switchback, and have space", file.display())]
     Unwritable { file: PathBuf, reason: String },
     #[error("the journal could not be read or written")]
@@ -59,21 +72,28 @@ pub enum JournalError {
     Unreadable { what: String },
 }
 
-/// The admin token, in `state_dir` from the first complete start on.
-const LEFT_BY_A_START: &str = "admin.token";
-
-/// The file before it was opened.
-enum Length {
-    Missing,
-    Bytes(u64),
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Write,
+    /// It cannot be written now; what it holds is read all the same.
+    Read,
 }
 
-/// Opens or creates the journal, checks all of it, and takes it for this process alone.
-pub(super) fn open(dir: &Path, file: &Path) -> Result<Connection, JournalError> {
-    let length = make_private(dir, file)?;
+/// Opens one file that is there, checks all of it, brings it to the present format, and takes it for this process alone.
+pub(super) fn open(file: &Path, mode: Mode) -> Result<Connection, JournalError> {
     let classify = |error: rusqlite::Error| classified(file, error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(file, flags).map_err(classify)?;
+    let damaged = |reason: &str| Err(JournalError::Damaged { file: file.into(), reason: reason.into() });
+    if mode == Mode::Write {
+        // SQLite would quietly open it for reading.
+        let opened = std::fs::OpenOptions::new().write(true).open(file);
+        opened.map_err(|error| JournalError::Unwritable { file: file.into(), reason: error.to_string() })?;
+    }
+    let access = match mode {
+        Mode::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        Mode::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+    };
+    let connection = Connection::open_with_flags(file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(classify)?;
     connection.busy_timeout(std::time::Duration::from_secs(2)).map_err(classify)?;
     let pragma = |name: &str, value: &str| connection.pragma_update(None, name, value).map_err(classify);
     pragma("locking_mode", "EXCLUSIVE")?;
@@ -81,74 +101,99 @@ pub(super) fn open(dir: &Path, file: &Path) -> Result<Connection, JournalError> 
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(classify)?;
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(classify)?;
-    let new = found == 0 && tables == 0;
-    // A new file is empty. One that is not, or that was emptied beside what an earlier start left, held something.
-    let damaged = |reason: &str| Err(JournalError::Damaged { file: file.into(), reason: reason.into() });
-    match length {
-        Length::Missing => {}
-        Length::Bytes(0) if dir.join(LEFT_BY_A_START).exists() => return damaged("it is empty"),
-        Length::Bytes(1..) if new => return damaged("its tables are gone"),
-        Length::Bytes(_) => {}
+    if file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+        return damaged("it is empty");
     }
-    if !new && application != APPLICATION {
+    if found == 0 && tables == 0 {
+        return damaged("its tables are gone");
+    }
+    if application != APPLICATION {
         return Err(JournalError::Foreign { file: file.into() });
     }
     if found > VERSION {
         return Err(JournalError::Newer { file: file.into(), found });
     }
-    if !new {
-        // SQLite reads what is missing of the last page as zeroes.
-        let number =
-            |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0)).map_err(classify);
-        let whole = number("page_count")? * number("page_size")?;
-        if file.metadata().is_ok_and(|metadata| metadata.len() < whole) {
-            return damaged("it is cut short");
+    // SQLite reads what is missing of the last page as zeroes.
+    // It is ours and of a format that we know: a table that is not as it should be is damaged.
+    let classify = |error: rusqlite::Error| match classified(file, error) {
+        JournalError::Sql(error) => JournalError::Damaged { file: file.into(), reason: error.to_string() },
+        other => other,
+    };
+    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0)).map_err(classify);
+    let whole = number("page_count")? * number("page_size")?;
+    if file.metadata().is_ok_and(|metadata| metadata.len() < whole) {
+        return damaged("it is cut short");
+    }
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(classify)?;
+    if verdict != "ok" {
+        return damaged(&verdict);
+    }
+    match mode {
+        Mode::Read if found < VERSION => {
+            let reason = format!("it is of format {found} and has to be brought to {VERSION}");
+            return Err(JournalError::Unwritable { file: file.into(), reason });
         }
-        let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(classify)?;
-        if verdict != "ok" {
-            return Err(JournalError::Damaged { file: file.into(), reason: verdict });
+        Mode::Read => {}
+        Mode::Write => {
+            lasting(&connection).map_err(classify)?;
+            // Fails now, with its reason, if the file cannot be written.
+            connection.execute_batch("BEGIN EXCLUSIVE; COMMIT;").map_err(classify)?;
+            if found < VERSION && file.file_name() == Some(super::FILE.as_ref()) {
+                // The way back to the older switchback, and for an upgrade that comes to nothing.
+                super::pair::replace(&connection, &super::pair::suffixed(file, &format!(".format-{found}")))?;
+            }
+            for (from, step) in STEPS.iter().filter(|(from, _)| found <= *from) {
+                let transaction = connection.unchecked_transaction().map_err(classify)?;
+                step(&transaction).map_err(classify)?;
+                transaction.pragma_update(None, "user_version", from + 1).map_err(classify)?;
+                transaction.commit().map_err(classify)?;
+            }
         }
     }
-    // Everything acknowledged is in this one file: a copy of it is whole, and a cut in it is seen.
-    pragma("journal_mode", "TRUNCATE")?;
-    // An acknowledged change survives a power cut, not only a crash.
-    pragma("synchronous", "FULL")?;
-    if new {
-        let create = format!(
-            "BEGIN EXCLUSIVE; {TABLES} {STORIES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
-        );
-        connection.execute_batch(&create).map_err(classify)?;
-    } else {
-        // Fails now, with its reason, if the file cannot be written.
-        connection.execute_batch("BEGIN EXCLUSIVE; COMMIT;").map_err(classify)?;
-        for (from, step) in STEPS.iter().filter(|(from, _)| found <= *from) {
-            let step = format!("BEGIN EXCLUSIVE; {step} PRAGMA user_version = {}; COMMIT;", from + 1);
-            connection.execute_batch(&step).map_err(classify)?;
-        }
+    match super::pair::flaw(&connection).map_err(classify)? {
+        Some(flaw) => damaged(&flaw),
+        None => Ok(connection),
     }
+}
+
+/// Makes an empty journal. Only its owner may read it: the text of a configuration may hold secrets.
+pub(super) fn create(file: &Path) -> Result<Connection, JournalError> {
+    let classify = |error: rusqlite::Error| classified(file, error);
+    private(file).map_err(|error| JournalError::Unwritable { file: file.into(), reason: error.to_string() })?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags).map_err(classify)?;
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(classify)?;
+    lasting(&connection).map_err(classify)?;
+    let transaction = connection.unchecked_transaction().map_err(classify)?;
+    let made = transaction
+        .execute_batch(&format!("{TABLES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};"))
+        .and_then(|()| STEPS.iter().try_for_each(|(_, step)| step(&transaction)))
+        .and_then(|()| transaction.commit());
+    made.map_err(classify)?;
     Ok(connection)
 }
 
-/// The text of a configuration may hold secrets, so nobody else may read the journal.
-fn make_private(dir: &Path, file: &Path) -> Result<Length, JournalError> {
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-    let trouble = |source| JournalError::Directory { dir: dir.into(), source };
-    if !dir.is_dir() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(trouble)?;
-    }
-    let length = file.metadata().map_or(Length::Missing, |metadata| Length::Bytes(metadata.len()));
-    match std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file) {
-        Ok(_) => Ok(length),
-        Err(error) => Err(JournalError::Unwritable { file: file.into(), reason: error.to_string() }),
-    }
+/// An empty file with mode 0600, whatever the umask.
+pub(super) fn private(file: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file).map(|_| ())
 }
 
-fn classified(file: &Path, error: rusqlite::Error) -> JournalError {
+fn lasting(connection: &Connection) -> rusqlite::Result<()> {
+    // Everything acknowledged is in this one file, and a cut in it is seen.
+    connection.pragma_update(None, "journal_mode", "TRUNCATE")?;
+    // No file but those of the state directory: there may be no room for temporary ones.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // An acknowledged change survives a power cut, not only a crash.
+    connection.pragma_update(None, "synchronous", "FULL")
+}
+
+pub(super) fn classified(file: &Path, error: rusqlite::Error) -> JournalError {
     let reason = error.to_string();
     let file = file.to_path_buf();
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => JournalError::Damaged { file, reason },
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::InUse { file },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::InUse { file, by: None },
         Some(
             ErrorCode::ReadOnly
             | ErrorCode::CannotOpen
@@ -161,52 +206,5 @@ fn classified(file: &Path, error: rusqlite::Error) -> JournalError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::journal::FILE;
-
-    /// A journal as version 1 of its format was, with what must still be there afterwards.
-    fn first_version(dir: &Path) {
-        let connection = Connection::open(dir.join(FILE)).expect("new");
-        let made = format!(
-            "{TABLES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = 1;
-             INSERT INTO meta (key, value) VALUES ('kept', 'yes');
-             INSERT INTO audit (at, author, origin, action, result) VALUES (7, 'ada', 'here', 'switch', 'done');"
-        );
-        connection.execute_batch(&made).expect("made");
-    }
-
-    #[test]
-    fn a_journal_of_the_version_before_goes_on_with_all_that_it_holds() {
-        let dir = tempfile::tempdir().expect("a directory");
-        first_version(dir.path());
-        for time in ["first", "second"] {
-            let connection = open(dir.path(), &dir.path().join(FILE)).expect(time);
-            let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).expect(sql);
-            assert_eq!(number("PRAGMA user_version"), VERSION);
-            assert_eq!(number("SELECT count(*) FROM meta WHERE key = 'kept' AND value = 'yes'"), 1);
-            assert_eq!(number("SELECT at FROM audit"), 7);
-            assert_eq!(number("SELECT count(*) FROM decisions"), 0);
-            assert_eq!(number("SELECT count(*) FROM samples"), 0);
-        }
-    }
-
-    #[test]
-    fn every_version_before_has_its_step() {
-        let from: Vec<i64> = STEPS.iter().map(|(from, _)| *from).collect();
-        assert_eq!(from, (1..VERSION).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn a_file_that_lacks_its_last_byte_is_damaged() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let file = dir.path().join(FILE);
-        drop(open(dir.path(), &file).expect("new"));
-        drop(open(dir.path(), &file).expect("whole"));
-        let length = file.metadata().expect("it is there").len();
-        let cut = std::fs::OpenOptions::new().write(true).open(&file).expect("it can be written");
-        cut.set_len(length - 1).expect("it is cut");
-        let opened = open(dir.path(), &file);
-        assert!(matches!(opened, Err(JournalError::Damaged { .. })), "{:?}", opened.err());
-    }
-}
+#[path = "schema_tests.rs"]
+mod tests;

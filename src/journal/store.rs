@@ -1,13 +1,16 @@
 //! Reading and writing the tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::schema::{self, JournalError};
+use super::pair::Pair;
+use super::schema::JournalError;
+use super::seal::{AUDIT, CONFIGS, DECISIONS, GENERATIONS, META, SAMPLES, Sealed};
 use crate::config::load::Source;
 use crate::control::api::{AuditRecord, GenerationInfo, RolloutDecision};
 use crate::control::overlay::{Overlay, Weights};
@@ -54,6 +57,9 @@ pub struct Standing {
     pub unconfirmed: Option<u64>,
     #[serde(default)]
     pub rollouts: Kept,
+    /// Services whose new requests wait until `release`.
+    #[serde(default)]
+    pub held: BTreeSet<String>,
 }
 
 /// Everything that a start needs.
@@ -83,22 +89,31 @@ impl Remembered {
 
 #[derive(Debug)]
 pub(super) struct Store {
-    connection: Connection,
+    files: Pair,
 }
 
 impl Store {
     pub fn open(dir: &Path) -> Result<Store, JournalError> {
-        Ok(Store { connection: schema::open(dir, &dir.join(FILE))? })
+        Ok(Store { files: Pair::open(dir)? })
+    }
+
+    fn connection(&self) -> &Connection {
+        self.files.main()
+    }
+
+    /// What people should know about the files, if anything.
+    pub fn notes(&self) -> Vec<String> {
+        self.files.notes()
     }
 
     pub fn remembered(&self) -> Result<Remembered, JournalError> {
         let standing = self.meta("standing")?.map_or(Ok(Standing::default()), |text| from_json("standing", &text))?;
         let last_number: Option<u64> =
-            self.connection.query_row("SELECT max(number) FROM generations", [], |row| row.get(0))?;
+            self.connection().query_row("SELECT max(number) FROM generations", [], |row| row.get(0))?;
         let mut texts: BTreeMap<String, Arc<Vec<Source>>> = BTreeMap::new();
         let mut generations = Vec::new();
         let mut rows = self
-            .connection
+            .connection()
             .prepare("SELECT number, hash, author, cause, at, splits FROM generations ORDER BY number DESC LIMIT ?1")?;
         for row in rows.query_map([RECALLED], info_of)? {
             let (mut info, splits) = row?;
@@ -112,7 +127,7 @@ impl Store {
         }
         generations.reverse();
         let last_decision: Option<u64> =
-            self.connection.query_row("SELECT max(id) FROM decisions", [], |row| row.get(0))?;
+            self.connection().query_row("SELECT max(id) FROM decisions", [], |row| row.get(0))?;
         let mut decisions = Vec::new();
         for (service, saved) in &standing.rollouts.by_service {
             decisions.extend(self.decisions(service, Some(saved.started))?);
@@ -129,7 +144,7 @@ impl Store {
     }
 
     pub fn find(&self, number: u64) -> Result<Option<Record>, JournalError> {
-        let found = self.connection.query_row(
+        let found = self.connection().query_row(
             "SELECT number, hash, author, cause, at, splits FROM generations WHERE number = ?1",
             [number],
             info_of,
@@ -142,70 +157,80 @@ impl Store {
 
     /// A generation and what stands from then on, in one transaction.
     pub fn publish(&mut self, record: &Record, standing: &Standing) -> Result<(), JournalError> {
-        let transaction = self.connection.transaction()?;
         let info = &record.info;
-        transaction.execute(
-            "INSERT OR IGNORE INTO configs (hash, sources) VALUES (?1, ?2)",
-            params![info.hash, sources_to_json(&record.sources)],
-        )?;
-        transaction.execute(
-            "INSERT OR REPLACE INTO generations (number, hash, author, cause, at, splits) VALUES (?1,?2,?3,?4,?5,?6)",
-            params![info.number, info.hash, info.author, info.cause, info.at, to_json(&info.splits)],
-        )?;
-        transaction
-            .execute("DELETE FROM generations WHERE number <= ?1 - ?2", params![info.number, GENERATIONS_KEPT])?;
-        transaction.execute("DELETE FROM configs WHERE hash NOT IN (SELECT hash FROM generations)", [])?;
-        stand(&transaction, standing)?;
-        transaction.commit()?;
-        Ok(())
+        let (sources, splits, standing) = (sources_to_json(&record.sources), to_json(&info.splits), to_json(standing));
+        self.files.write(|transaction| {
+            let text = "INSERT OR IGNORE INTO configs (hash, sources) VALUES (?1, ?2)";
+            if transaction.execute(text, params![info.hash, sources])? > 0 {
+                CONFIGS.seal(transaction, &[info.hash.clone().into()])?;
+            }
+            transaction.execute(
+                "INSERT OR REPLACE INTO generations (number, hash, author, cause, at, splits) VALUES (?1,?2,?3,?4,?5,?6)",
+                params![info.number, info.hash, info.author, info.cause, info.at, splits],
+            )?;
+            GENERATIONS.seal(transaction, &[number(info.number)])?;
+            transaction
+                .execute("DELETE FROM generations WHERE number <= ?1 - ?2", params![info.number, GENERATIONS_KEPT])?;
+            transaction.execute("DELETE FROM configs WHERE hash NOT IN (SELECT hash FROM generations)", [])?;
+            stand(transaction, &standing)
+        })
     }
 
     pub fn standing(&mut self, standing: &Standing) -> Result<(), JournalError> {
-        stand(&self.connection, standing)
+        let standing = to_json(standing);
+        self.files.write(|transaction| stand(transaction, &standing))
     }
 
     pub fn record_audit(&mut self, record: &AuditRecord) -> Result<(), JournalError> {
-        self.connection.execute(
-            "INSERT INTO audit (at, author, origin, action, result, generation) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![record.at, record.author, record.from, record.action, record.result, record.generation],
-        )?;
-        let newest = self.connection.last_insert_rowid();
-        self.connection.execute("DELETE FROM audit WHERE id <= ?1", [newest - AUDIT_KEPT])?;
-        Ok(())
+        self.files.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO audit (at, author, origin, action, result, generation) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![record.at, record.author, record.from, record.action, record.result, record.generation],
+            )?;
+            let newest = transaction.last_insert_rowid();
+            AUDIT.seal(transaction, &[newest.into()])?;
+            transaction.execute("DELETE FROM audit WHERE id <= ?1", [newest - AUDIT_KEPT])?;
+            Ok(())
+        })
     }
 
     /// A decision, or the same one with more known about it.
     pub fn decision(&mut self, decision: &RolloutDecision) -> Result<(), JournalError> {
-        let transaction = self.connection.transaction()?;
         let service = &decision.service;
-        transaction.execute(
-            "INSERT OR REPLACE INTO decisions (id, service, rollout, record) VALUES (?1, ?2, ?3, ?4)",
-            params![decision.id, service, decision.rollout, to_json(decision)],
-        )?;
-        transaction.execute(
-            "DELETE FROM decisions WHERE service = ?1 AND id <= (SELECT id FROM decisions WHERE service = ?1 \
-             ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-            params![service, DECISIONS_KEPT],
-        )?;
-        let newest: i64 = transaction.query_row("SELECT max(id) FROM decisions", [], |row| row.get(0))?;
-        transaction.execute("DELETE FROM decisions WHERE id <= ?1", [newest - DECISIONS_KEPT_OF_ALL])?;
-        transaction.execute("DELETE FROM samples WHERE service NOT IN (SELECT service FROM decisions)", [])?;
-        transaction.commit()?;
-        Ok(())
+        let record = to_json(decision);
+        self.files.write(|transaction| {
+            transaction.execute(
+                "INSERT OR REPLACE INTO decisions (id, service, rollout, record) VALUES (?1, ?2, ?3, ?4)",
+                params![decision.id, service, decision.rollout, record],
+            )?;
+            DECISIONS.seal(transaction, &[number(decision.id)])?;
+            transaction.execute(
+                "DELETE FROM decisions WHERE service = ?1 AND id <= (SELECT id FROM decisions WHERE service = ?1 \
+                 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                params![service, DECISIONS_KEPT],
+            )?;
+            let newest: i64 = transaction.query_row("SELECT max(id) FROM decisions", [], |row| row.get(0))?;
+            transaction.execute("DELETE FROM decisions WHERE id <= ?1", [newest - DECISIONS_KEPT_OF_ALL])?;
+            transaction.execute("DELETE FROM samples WHERE service NOT IN (SELECT service FROM decisions)", [])?;
+            Ok(())
+        })
     }
 
     /// Instead of those that were kept for this service before.
     pub fn keep_samples(&mut self, service: &str, rollout: u64, samples: &Samples) -> Result<(), JournalError> {
-        self.connection.execute(
-            "INSERT OR REPLACE INTO samples (service, rollout, series) VALUES (?1, ?2, ?3)",
-            params![service, rollout, to_json(samples)],
-        )?;
-        Ok(())
+        let series = to_json(samples);
+        self.files.write(|transaction| {
+            transaction.execute(
+                "INSERT OR REPLACE INTO samples (service, rollout, series) VALUES (?1, ?2, ?3)",
+                params![service, rollout, series],
+            )?;
+            SAMPLES.seal(transaction, &[service.to_string().into()])
+        })
     }
 
     /// What was decided about a service's rollouts (or about one of them), oldest first.
     pub fn decisions(&self, service: &str, rollout: Option<u64>) -> Result<Vec<RolloutDecision>, JournalError> {
-        let mut rows = self.connection.prepare(
+        let mut rows = self.connection().prepare(
             "SELECT id, record FROM decisions WHERE service = ?1 AND (?2 IS NULL OR rollout = ?2) ORDER BY id",
         )?;
         let rows = rows.query_map(params![service, rollout], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -215,7 +240,7 @@ impl Store {
     }
 
     fn samples(&self) -> Result<BTreeMap<String, (u64, Samples)>, JournalError> {
-        let mut rows = self.connection.prepare("SELECT service, rollout, series FROM samples")?;
+        let mut rows = self.connection().prepare("SELECT service, rollout, series FROM samples")?;
         let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let rows = rows.collect::<Result<Vec<(String, u64, String)>, _>>()?;
         let read = |(service, rollout, text): (String, u64, String)| {
@@ -227,7 +252,7 @@ impl Store {
 
     fn audit(&self) -> Result<Vec<AuditRecord>, JournalError> {
         let mut rows = self
-            .connection
+            .connection()
             .prepare("SELECT at, author, origin, action, result, generation FROM audit ORDER BY id DESC LIMIT ?1")?;
         let read = |row: &rusqlite::Row<'_>| {
             Ok(AuditRecord {
@@ -244,26 +269,38 @@ impl Store {
         Ok(audit)
     }
 
+    fn broken(&self, table: &Sealed, key: &str) -> Result<Option<String>, JournalError> {
+        let which = format!("WHERE {} = '{}'", table.columns[0], key.replace('\'', "''"));
+        Ok(table.broken(self.connection(), &which)?)
+    }
+
     fn meta(&self, key: &str) -> Result<Option<String>, JournalError> {
-        let value = self.connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0));
+        let value = self.connection().query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0));
         Ok(value.optional()?)
     }
 
     fn sources(&self, hash: &str) -> Result<Vec<Source>, JournalError> {
         let text: Option<String> = self
-            .connection
+            .connection()
             .query_row("SELECT sources FROM configs WHERE hash = ?1", [hash], |row| row.get(0))
             .optional()?;
         let text = text.ok_or_else(|| JournalError::Unreadable { what: format!("the text with hash {hash}") })?;
+        if let Some(what) = self.broken(&CONFIGS, hash)? {
+            return Err(JournalError::Unreadable { what });
+        }
         let pairs: Vec<(PathBuf, String)> = from_json("sources", &text)?;
         Ok(pairs.into_iter().map(|(path, text)| Source { path, text }).collect())
     }
 }
 
-fn stand(connection: &Connection, standing: &Standing) -> Result<(), JournalError> {
-    connection
-        .execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('standing', ?1)", params![to_json(standing)])?;
-    Ok(())
+fn stand(connection: &Connection, standing: &str) -> rusqlite::Result<()> {
+    connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('standing', ?1)", params![standing])?;
+    META.seal(connection, &["standing".to_string().into()])
+}
+
+/// Numbers that come from us fit; one that does not names no row.
+fn number(number: u64) -> Value {
+    i64::try_from(number).unwrap_or(i64::MAX).into()
 }
 
 fn info_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<(GenerationInfo, String)> {
@@ -304,8 +341,12 @@ mod tests;
 
 #[cfg(test)]
 impl Store {
+    pub fn files_mut(&mut self) -> &mut Pair {
+        &mut self.files
+    }
+
     /// As a full disk does: every write fails, reads work.
     pub fn forbid_writes(&self, forbid: bool) {
-        self.connection.pragma_update(None, "query_only", forbid).expect("a pragma");
+        self.connection().pragma_update(None, "query_only", forbid).expect("a pragma");
     }
 }

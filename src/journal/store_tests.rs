@@ -25,7 +25,7 @@ fn decision(id: u64, service: &str, rollout: u64, word: &str) -> RolloutDecision
 
 fn ids(store: &Store, service: &str) -> Vec<u64> {
     let mut rows =
-        store.connection.prepare("SELECT id FROM decisions WHERE service = ?1 ORDER BY id").expect("a query");
+        store.connection().prepare("SELECT id FROM decisions WHERE service = ?1 ORDER BY id").expect("a query");
     rows.query_map([service], |row| row.get(0)).and_then(Iterator::collect).expect("read")
 }
 
@@ -35,7 +35,7 @@ fn fill(store: &Store, service: &str, from: u64, to: u64) {
     let fill = "INSERT INTO decisions (id, service, rollout, record)
         WITH RECURSIVE number(n) AS (SELECT ?1 UNION ALL SELECT n + 1 FROM number WHERE n < ?2)
         SELECT n, ?3, 1, ?4 FROM number";
-    store.connection.execute(fill, params![from, to, service, record]).expect("filled");
+    store.connection().execute(fill, params![from, to, service, record]).expect("filled");
 }
 
 #[test]
@@ -107,8 +107,9 @@ fn what_cannot_be_read_of_a_story_keeps_nobody_from_starting() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut store = Store::open(dir.path()).expect("new");
     store.decision(&decision(1, "shop", 7, "start")).expect("written");
-    store.connection.execute("INSERT INTO decisions VALUES (2, 'shop', 7, '{')", []).expect("scribbled");
-    store.connection.execute("INSERT INTO samples VALUES ('shop', 7, '[]')", []).expect("scribbled");
+    let insert = |sql| store.connection().execute(sql, []).expect("scribbled");
+    insert("INSERT INTO decisions (id, service, rollout, record) VALUES (2, 'shop', 7, '{')");
+    insert("INSERT INTO samples (service, rollout, series) VALUES ('shop', 7, '[]')");
     assert_eq!(store.decisions("shop", None).expect("read").len(), 1);
     assert!(store.remembered().expect("read").samples.is_empty());
 }

@@ -8,12 +8,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::schema::JournalError;
 use super::store::{Record, Remembered, Standing, Store};
 use crate::control::api::{AuditRecord, RolloutDecision};
 use crate::control::rollouts::Samples;
-use crate::telemetry::{Event, Events};
+use crate::telemetry::{Event, Events, names};
 
 /// Records that may wait; when the disk is full the oldest are lost, loudly.
 const QUEUE: usize = 1024;
@@ -21,22 +22,56 @@ const QUEUE: usize = 1024;
 const RETRY: Duration = Duration::from_secs(5);
 
 enum Message {
-    Publish { record: Record, standing: Standing, done: oneshot::Sender<()> },
-    Stand(Standing),
-    Audit(AuditRecord),
+    Publish {
+        record: Record,
+        standing: Standing,
+        done: oneshot::Sender<()>,
+    },
+    Stand {
+        standing: Standing,
+        done: oneshot::Sender<()>,
+    },
+    Audit {
+        record: AuditRecord,
+        done: oneshot::Sender<()>,
+    },
     Decision(Box<RolloutDecision>),
-    Samples { service: String, rollout: u64, samples: Box<Samples> },
-    Decisions { service: String, answer: oneshot::Sender<Vec<RolloutDecision>> },
-    Find { number: u64, answer: oneshot::Sender<Option<Record>> },
+    Samples {
+        service: String,
+        rollout: u64,
+        samples: Box<Samples>,
+    },
+    Decisions {
+        service: String,
+        answer: oneshot::Sender<Vec<RolloutDecision>>,
+    },
+    Find {
+        number: u64,
+        answer: oneshot::Sender<Option<Record>>,
+    },
     Close,
+    /// A bug in what writes.
+    #[cfg(test)]
+    Break,
 }
 
 /// The way to the journal. Dropping it writes what is queued and ends the thread.
 #[derive(Debug)]
 pub struct Journal {
     sender: SyncSender<Message>,
-    trouble: Arc<Mutex<Option<String>>>,
+    trouble: Arc<Mutex<Trouble>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Cancelled when the thread ended without being told to.
+    lost: CancellationToken,
+}
+
+/// What an operator should know.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// Why it cannot be written now.
+    unwritten: Option<String>,
+    /// About the files.
+    files: Vec<String>,
 }
 
 impl Journal {
@@ -45,11 +80,27 @@ impl Journal {
         let store = Store::open(dir)?;
         let remembered = store.remembered()?;
         let (sender, receiver) = sync_channel(QUEUE);
-        let trouble = Arc::new(Mutex::new(None));
+        let files = store.notes();
+        for message in &files {
+            events.emit(Event { kind: "warning", message: message.clone(), ..Event::default() });
+        }
+        metrics::gauge!(names::JOURNAL_WRITABLE).set(1.0);
+        let trouble = Arc::new(Mutex::new(Trouble { unwritten: None, files }));
         let writer = Writer { store, waiting: VecDeque::new(), trouble: trouble.clone(), events };
-        let thread = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run(receiver));
+        let lost = CancellationToken::new();
+        let guard = lost.clone().drop_guard();
+        let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
+            writer.run(receiver);
+            // Not reached if it panics.
+            guard.disarm();
+        });
         let thread = thread.map_err(|source| JournalError::Directory { dir: dir.into(), source })?;
-        Ok((Journal { sender, trouble, thread: Mutex::new(Some(thread)) }, remembered))
+        Ok((Journal { sender, trouble, thread: Mutex::new(Some(thread)), lost }, remembered))
+    }
+
+    /// Cancelled when the thread has died of a bug: nothing is written down any more.
+    pub fn lost(&self) -> CancellationToken {
+        self.lost.clone()
     }
 
     /// Resolves once the generation is safe on disk; an error means that it is not (yet).
@@ -59,12 +110,18 @@ impl Journal {
         wait
     }
 
-    pub fn stand(&self, standing: Standing) {
-        self.send(Message::Stand(standing));
+    /// As [`Journal::publish`], without a generation.
+    pub fn stand(&self, standing: Standing) -> oneshot::Receiver<()> {
+        let (done, wait) = oneshot::channel();
+        self.send(Message::Stand { standing, done });
+        wait
     }
 
-    pub fn audit(&self, record: AuditRecord) {
-        self.send(Message::Audit(record));
+    /// As [`Journal::publish`].
+    pub fn audit(&self, record: AuditRecord) -> oneshot::Receiver<()> {
+        let (done, wait) = oneshot::channel();
+        self.send(Message::Audit { record, done });
+        wait
     }
 
     /// What was decided about a rollout; the same id again replaces it.
@@ -91,9 +148,15 @@ impl Journal {
         wait.await.ok().flatten()
     }
 
-    /// What keeps the journal from being written, for `status`.
-    pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().expect("no holder panics").clone()
+    /// Records wait for a disk that does not take them.
+    pub fn is_unwritten(&self) -> bool {
+        self.trouble.lock().expect("no holder panics").unwritten.is_some()
+    }
+
+    /// What keeps the journal from being written, and what is wrong with its files, for `status`.
+    pub fn trouble(&self) -> Vec<String> {
+        let trouble = self.trouble.lock().expect("no holder panics");
+        trouble.unwritten.iter().chain(&trouble.files).cloned().collect()
     }
 
     /// Writes what is queued and ends the thread. Blocks for as long as that takes; later records are lost.
@@ -106,10 +169,17 @@ impl Journal {
         }
     }
 
+    /// Has the thread die as a bug would.
+    #[cfg(test)]
+    pub(crate) fn break_down(&self) {
+        self.send(Message::Break);
+    }
+
     fn send(&self, message: Message) {
         if self.sender.try_send(message).is_err() {
+            lost_one();
             let mut trouble = self.trouble.lock().expect("no holder panics");
-            trouble.get_or_insert_with(|| "the journal cannot keep up: a record was lost".into());
+            trouble.unwritten.get_or_insert_with(|| "the journal cannot keep up: a record was lost".into());
         }
     }
 }
@@ -120,10 +190,14 @@ impl Drop for Journal {
     }
 }
 
+fn lost_one() {
+    metrics::counter!(names::JOURNAL_LOST_TOTAL).increment(1);
+}
+
 struct Writer {
     store: Store,
     waiting: VecDeque<Message>,
-    trouble: Arc<Mutex<Option<String>>>,
+    trouble: Arc<Mutex<Trouble>>,
     events: Events,
 }
 
@@ -139,6 +213,8 @@ impl Writer {
                     self.write_waiting();
                     return;
                 }
+                #[cfg(test)]
+                Ok(Message::Break) => panic!("a test breaks the journal"),
                 Ok(Message::Find { number, answer }) => {
                     let found = self.store.find(number);
                     if let Err(error) = &found {
@@ -156,8 +232,8 @@ impl Writer {
                 }
                 Ok(
                     message @ (Message::Publish { .. }
-                    | Message::Stand(_)
-                    | Message::Audit(_)
+                    | Message::Stand { .. }
+                    | Message::Audit { .. }
                     | Message::Decision(_)
                     | Message::Samples { .. }),
                 ) => {
@@ -168,6 +244,7 @@ impl Writer {
                         self.waiting.retain(|old| !is_older(old));
                     }
                     if self.waiting.len() == QUEUE {
+                        lost_one();
                         self.waiting.pop_front();
                     }
                     self.waiting.push_back(message);
@@ -182,15 +259,19 @@ impl Writer {
         while let Some(message) = self.waiting.pop_front() {
             let written = match &message {
                 Message::Publish { record, standing, .. } => self.store.publish(record, standing),
-                Message::Stand(standing) => self.store.standing(standing),
-                Message::Audit(record) => self.store.record_audit(record),
+                Message::Stand { standing, .. } => self.store.standing(standing),
+                Message::Audit { record, .. } => self.store.record_audit(record),
                 Message::Decision(decision) => self.store.decision(decision),
                 Message::Samples { service, rollout, samples } => self.store.keep_samples(service, *rollout, samples),
                 Message::Find { .. } | Message::Decisions { .. } | Message::Close => Ok(()),
+                #[cfg(test)]
+                Message::Break => Ok(()),
             };
             match written {
                 Ok(()) => {
-                    if let Message::Publish { done, .. } = message {
+                    if let Message::Publish { done, .. } | Message::Stand { done, .. } | Message::Audit { done, .. } =
+                        message
+                    {
                         // Who waited may have given up.
                         let _ = done.send(());
                     }
@@ -202,7 +283,14 @@ impl Writer {
                 }
             }
         }
-        if self.trouble.lock().expect("no holder panics").take().is_some() {
+        let files = self.store.notes();
+        let mut trouble = self.trouble.lock().expect("no holder panics");
+        for news in files.iter().filter(|note| !trouble.files.contains(note)) {
+            self.events.emit(Event { kind: "warning", message: news.clone(), ..Event::default() });
+        }
+        trouble.files = files;
+        if trouble.unwritten.take().is_some() {
+            metrics::gauge!(names::JOURNAL_WRITABLE).set(1.0);
             let message = "the journal can be written again";
             tracing::info!("{message}");
             self.events.emit(Event { kind: "warning", message: message.into(), ..Event::default() });
@@ -215,167 +303,15 @@ impl Writer {
             "{error}{cause}: traffic is served and changes go live, but a restart would not remember the newest of them"
         );
         let mut trouble = self.trouble.lock().expect("no holder panics");
-        if trouble.is_none() {
+        if trouble.unwritten.is_none() {
+            metrics::gauge!(names::JOURNAL_WRITABLE).set(0.0);
             tracing::error!(%error, cause, "the journal cannot be written");
             self.events.emit(Event { kind: "warning", message: message.clone(), ..Event::default() });
         }
-        *trouble = Some(message);
+        trouble.unwritten = Some(message);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::path::PathBuf;
-
-    use super::super::store::FILE;
-    use super::*;
-    use crate::config::load::Source;
-    use crate::control::api::GenerationInfo;
-    use crate::control::overlay::Weights;
-
-    fn record(number: u64, text: &str) -> Record {
-        let splits = BTreeMap::from([("shop".to_string(), Weights::from([("v1".to_string(), 90), ("v2".into(), 10)]))]);
-        let info = GenerationInfo {
-            number,
-            hash: format!("hash of {text}"),
-            author: "cli:ada".into(),
-            cause: "weights shop v1=90 v2=10".into(),
-            at: 1_700_000_000_000 + number,
-            splits,
-        };
-        Record { info, sources: Arc::new(vec![Source { path: PathBuf::from("a.yaml"), text: text.into() }]) }
-    }
-
-    fn open(dir: &Path) -> Result<(Journal, Remembered), JournalError> {
-        Journal::open(dir, Events::default())
-    }
-
-    #[test]
-    fn i9_what_was_written_comes_back() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (journal, first) = open(dir.path()).expect("new");
-        assert_eq!((first.last_number, first.generations.len()), (0, 0));
-        let standing = Standing { ways_back: BTreeMap::from([("shop".into(), Weights::new())]), ..Standing::default() };
-        journal.publish(record(1, "one"), Standing::default()).blocking_recv().expect("written");
-        journal.publish(record(2, "one"), standing.clone()).blocking_recv().expect("written");
-        let audit = AuditRecord {
-            at: 5,
-            author: "cli:ada".into(),
-            from: "127.0.0.1".into(),
-            action: "switch".into(),
-            result: "ok".into(),
-            generation: Some(2),
-        };
-        journal.audit(audit.clone());
-        drop(journal);
-        let (_journal, again) = open(dir.path()).expect("again");
-        assert_eq!(again.last_number, 2);
-        assert_eq!(again.standing, standing);
-        assert_eq!(again.audit, [audit]);
-        let last = again.last_good().expect("a generation");
-        assert_eq!((&last.info, &last.sources), (&record(2, "one").info, &record(2, "one").sources));
-    }
-
-    #[test]
-    fn an_unconfirmed_generation_is_not_the_last_good_one() {
-        let remembered = Remembered {
-            last_number: 3,
-            generations: vec![record(1, "a"), record(2, "b"), record(3, "c")],
-            standing: Standing { unconfirmed: Some(2), ..Standing::default() },
-            ..Remembered::default()
-        };
-        assert_eq!(remembered.last_good().map(|record| record.info.number), Some(1));
-    }
-
-    #[test]
-    fn the_journal_is_bounded_and_keeps_no_text_that_nothing_names() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let mut store = Store::open(dir.path()).expect("new");
-        for number in 1..=230 {
-            store.publish(&record(number, &format!("text {}", number / 50)), &Standing::default()).expect("written");
-        }
-        assert!(store.find(30).expect("read").is_none());
-        assert_eq!(store.find(31).expect("read").expect("kept").sources[0].text, "text 0");
-        let remembered = store.remembered().expect("read");
-        assert_eq!((remembered.generations.len(), remembered.last_number), (50, 230));
-    }
-
-    #[test]
-    fn a_damaged_journal_is_refused_and_never_read_as_empty() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (journal, _) = open(dir.path()).expect("new");
-        for number in 1..40 {
-            let text = format!("{number} {}", "x".repeat(4000));
-            journal.publish(record(number, &text), Standing::default()).blocking_recv().expect("written");
-        }
-        drop(journal);
-        let file = dir.path().join(FILE);
-        let whole = std::fs::read(&file).expect("readable");
-        let mut scribbled = whole.clone();
-        scribbled[4096..20_000].fill(0xA5);
-        for (how, bytes) in [
-            ("noise", b"this is no database at all, only some text that is long enough".repeat(10)),
-            ("cut", whole[..whole.len() / 2].to_vec()),
-            ("scribbled", scribbled),
-        ] {
-            std::fs::write(&file, &bytes).expect("writable");
-            for extra in ["-wal", "-shm"] {
-                let _ = std::fs::remove_file(dir.path().join(format!("{FILE}{extra}")));
-            }
-            let error = open(dir.path()).map(|_| ()).expect_err(how);
-            assert!(matches!(error, JournalError::Damaged { .. }), "{how}: {error:?}");
-            assert!(error.to_string().contains("move it away"), "{error}");
-            assert_eq!(std::fs::read(&file).expect("readable"), bytes, "{how}: left as it was");
-        }
-    }
-
-    #[test]
-    fn a_newer_or_foreign_file_is_refused() {
-        let dir = tempfile::tempdir().expect("a directory");
-        drop(open(dir.path()).expect("new"));
-        let file = dir.path().join(FILE);
-        let raise = |sql| rusqlite::Connection::open(&file).and_then(|it| it.execute_batch(sql)).expect("raised");
-        raise("PRAGMA user_version = 99");
-        assert!(matches!(open(dir.path()).map(|_| ()), Err(JournalError::Newer { found: 99, .. })));
-        raise("PRAGMA application_id = 7");
-        assert!(matches!(open(dir.path()).map(|_| ()), Err(JournalError::Foreign { .. })));
-    }
-
-    #[test]
-    fn two_processes_cannot_share_a_journal() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let _first = open(dir.path()).expect("new");
-        assert!(matches!(open(dir.path()).map(|_| ()), Err(JournalError::InUse { .. })));
-    }
-
-    #[test]
-    fn a_state_dir_that_cannot_be_made_is_refused() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let occupied = dir.path().join("file");
-        std::fs::write(&occupied, "x").expect("writable");
-        let error = open(&occupied.join("state")).map(|_| ()).expect_err("a file is in the way");
-        assert!(matches!(error, JournalError::Directory { .. }), "{error:?}");
-    }
-
-    #[test]
-    fn a_failed_write_is_kept_shown_and_tried_again() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(dir.path()).expect("new");
-        let trouble = Arc::new(Mutex::new(None));
-        let events = Events::default();
-        let mut writer = Writer { store, waiting: VecDeque::new(), trouble: trouble.clone(), events: events.clone() };
-        writer.store.forbid_writes(true);
-        let (done, _wait) = oneshot::channel();
-        writer.waiting.push_back(Message::Publish { record: record(1, "a"), standing: Standing::default(), done });
-        writer.write_waiting();
-        writer.write_waiting();
-        let said = trouble.lock().expect("not poisoned").clone().expect("in trouble");
-        assert!(said.contains("traffic is served"), "{said}");
-        assert_eq!(events.subscribe(0).0.len(), 1, "said once");
-        writer.store.forbid_writes(false);
-        writer.write_waiting();
-        assert_eq!(*trouble.lock().expect("not poisoned"), None);
-        assert!(writer.store.find(1).expect("read").is_some(), "nothing was lost");
-    }
-}
+#[path = "writer_tests.rs"]
+mod tests;

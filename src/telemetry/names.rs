@@ -18,6 +18,12 @@ pub const CONFIG_RELOADS_TOTAL: &str = "switchback_config_reloads_total";
 pub const CONFIG_COMPILE_SECONDS: &str = "switchback_config_compile_seconds";
 /// Gauge: 1 while the last known good configuration serves because the file was broken at start.
 pub const CONFIG_DEGRADED: &str = "switchback_config_degraded";
+/// Gauge: 0 while the journal cannot be written, so that a restart would not remember the newest changes.
+pub const JOURNAL_WRITABLE: &str = "switchback_journal_writable";
+/// Gauge: 1 if the journal was damaged at the start and is its second copy.
+pub const JOURNAL_RESTORED: &str = "switchback_journal_restored";
+/// Counter: records that could not be written for so long that they were dropped.
+pub const JOURNAL_LOST_TOTAL: &str = "switchback_journal_lost_total";
 /// Gauge: generations that something still holds.
 pub const GENERATIONS_LIVE: &str = "switchback_generations_live";
 /// Gauge: target share in parts of the sum. `service`, `version`.

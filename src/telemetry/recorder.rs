@@ -117,6 +117,14 @@ fn begin() {
     let help = "1 while the last known good configuration serves because the file was broken at start.";
     describe_gauge!(names::CONFIG_DEGRADED, Unit::Count, help);
     gauge!(names::CONFIG_DEGRADED).set(0.0);
+    let help = "0 while the journal cannot be written: a restart would not remember the newest changes.";
+    describe_gauge!(names::JOURNAL_WRITABLE, Unit::Count, help);
+    gauge!(names::JOURNAL_WRITABLE).set(1.0);
+    let help = "1 if the journal was damaged at the start and its second copy took its place.";
+    describe_gauge!(names::JOURNAL_RESTORED, Unit::Count, help);
+    gauge!(names::JOURNAL_RESTORED).set(0.0);
+    describe_counter!(names::JOURNAL_LOST_TOTAL, Unit::Count, "Records dropped because they could not be written.");
+    counter!(names::JOURNAL_LOST_TOTAL).absolute(0);
     describe_counter!(names::CONFIG_RELOADS_TOTAL, Unit::Count, "Times the configuration was read again.");
     for result in ["ok", "unchanged", "invalid", "refused"] {
         counter!(names::CONFIG_RELOADS_TOTAL, "result" => result).absolute(0);

@@ -86,3 +86,24 @@ async fn until_end(instance: &Instance, signals: &mut Signals) -> Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Source;
+
+    /// The two that write (the thread that keeps the journal, the task that changes what is live) end together.
+    #[test]
+    fn a_journal_that_has_died_ends_the_process_with_1_after_its_work() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let text = format!(
+            "schema: 1\nstate_dir: {}\nshutdown: {{ pre_drain: 0s, linger: 0s, timeout: 3s }}\nlisteners: {{ web: {{ bind: \"127.0.0.1:0\" }} }}\nroutes: [{{ name: hello, match: {{ path: /hello }}, respond: {{ status: 200, body: hello }} }}]\n",
+            dir.path().join("state").display()
+        );
+        let signals = Signals::listen().expect("registered");
+        let instance = Instance::start(Source::Text { name: "test.yaml".into(), text }, 1).expect("started");
+        instance.handle.break_journal();
+        assert_eq!(serve(instance, signals), ExitCode::FAILURE);
+        crate::journal::Journal::open(&dir.path().join("state"), Default::default()).expect("the lock went with it");
+    }
+}

@@ -42,16 +42,13 @@ async fn a_corrupt_store_is_named_and_kept() {
     assert_eq!(world.terminate().await.code(), Some(0));
     let store = world.state_dir().join("switchback.db");
     let good = std::fs::read(&store).unwrap();
+    std::fs::remove_file(world.state_dir().join("switchback.db.copy")).unwrap();
     for broken in [b"this is not a database, it is a sentence of some length".to_vec(), good[..good.len() / 2].to_vec()]
     {
-        for more in ["switchback.db-wal", "switchback.db-shm"] {
-            let _ = std::fs::remove_file(world.state_dir().join(more));
-        }
         std::fs::write(&store, &broken).unwrap();
         fails_to_start(&mut world, &["switchback.db"]).await;
         assert!(std::fs::read_dir(world.state_dir()).unwrap().count() >= 1, "nothing is thrown away");
     }
-    let _ = std::fs::remove_file(world.state_dir().join("switchback.db-wal"));
     std::fs::write(&store, good).unwrap();
     world.restart().await;
 }

@@ -24,6 +24,7 @@ async fn exit_codes_mean_what_they_say() {
         (&["explain", "GET", "http://shop.test/"], 0),
         (&["history"], 0),
         (&["healthcheck"], 0),
+        (&["healthcheck", "--live"], 0),
         (&["config", "effective"], 0),
         (&["config", "schema"], 0),
         (&["switch", "shop", "nope"], 1),

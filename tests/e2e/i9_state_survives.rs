@@ -42,9 +42,11 @@ async fn i9_a_torn_store_is_not_an_empty_one() {
     world.switch("shop", "v2").await;
     let before = world.generation().await;
     world.kill_9();
-    // One file holds everything that was acknowledged: a copy of it is a backup.
+    // Each of two files holds everything that was acknowledged.
     let store = world.state_dir().join("switchback.db");
+    let copy = world.state_dir().join("switchback.db.copy");
     let whole = std::fs::read(&store).unwrap();
+    std::fs::remove_file(&copy).unwrap();
     let cut = |length: usize| whole[..length.min(whole.len() - 1)].to_vec();
     for broken in [cut(0), cut(100), cut(3000), cut(4096), cut(20_000), cut(usize::MAX), vec![0xA5; 8192]] {
         for more in ["switchback.db-wal", "switchback.db-journal"] {
@@ -57,8 +59,12 @@ async fn i9_a_torn_store_is_not_an_empty_one() {
         let log = world.log();
         assert!(log.contains("switchback.db"), "it names the file: {log}");
     }
-    std::fs::write(&store, &whole).unwrap();
+    std::fs::write(&store, cut(4096)).unwrap();
+    std::fs::write(&copy, &whole).unwrap();
     world.restart().await;
+    assert_eq!(world.metric("switchback_journal_restored", &[]).await, 1.0);
+    let status = world.status().await;
+    assert!(status["warnings"].to_string().contains("restored from its second copy"), "{status}");
     assert!(world.generation().await >= before);
     assert_eq!(world.get("/").await.origin(), Some("v2"));
 }

@@ -20,4 +20,4 @@ pub use load::Load;
 pub use origin::{Fault, Origin};
 pub use streams::{SseClient, SseEnd, WsClient, WsEnd};
 pub use wait::{soon, until, within};
-pub use world::World;
+pub use world::{Hardship, World};

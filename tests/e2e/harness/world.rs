@@ -27,6 +27,28 @@ pub struct World {
     ports: AtomicU16,
     child: Option<Child>,
     runs: u32,
+    /// What the next process has to live with.
+    pub hardship: Hardship,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hardship {
+    None,
+    /// No file can be made longer.
+    FullDisk,
+    /// File modes count, for root too.
+    Unprivileged,
+}
+
+/// The program under test. Cargo says where it is to tests and benches; an example finds it beside its own folder.
+fn binary() -> PathBuf {
+    match option_env!("CARGO_BIN_EXE_switchback") {
+        Some(path) => path.into(),
+        None => {
+            let own = std::env::current_exe().expect("we run");
+            own.parent().and_then(Path::parent).expect("an example is in a target folder").join("switchback")
+        }
+    }
 }
 
 /// What a command of the binary did.
@@ -56,7 +78,7 @@ impl World {
         let octets = [(std::process::id() % 199 + 32) as u8, (nth / 250) as u8, (nth % 250 + 2) as u8];
         let ip = Ipv4Addr::new(127, octets[0], octets[1], octets[2]);
         let dir = tempfile::Builder::new().prefix("switchback-e2e-").tempdir().expect("a temporary folder");
-        World { dir, ip: IpAddr::V4(ip), ports: AtomicU16::new(3000), child: None, runs: 0 }
+        World { dir, ip: IpAddr::V4(ip), ports: AtomicU16::new(3000), child: None, runs: 0, hardship: Hardship::None }
     }
 
     /// An address on which nothing listens.
@@ -125,15 +147,27 @@ impl World {
         self.runs += 1;
         let out = std::fs::File::create(self.path(&format!("stdout.{}", self.runs))).expect("the folder is ours");
         let err = std::fs::File::create(self.log_path()).expect("the folder is ours");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_switchback"));
+        let mut command = Command::new(binary());
         command.args(arguments);
         command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(out).stderr(err);
         command.env("NO_COLOR", "1").env_remove("SWITCHBACK_ADMIN").env_remove("SWITCHBACK_TOKEN_FILE");
         // A write beyond a limit is to fail, as on a full disk, not to end the process.
-        // SAFETY: `signal` may be called between fork and exec.
+        let hardship = self.hardship;
+        // SAFETY: `signal`, `setrlimit` and `prctl` may be called between fork and exec.
         unsafe {
-            command.pre_exec(|| {
+            command.pre_exec(move || {
                 libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+                match hardship {
+                    Hardship::None => {}
+                    Hardship::FullDisk => {
+                        let limit = libc::rlimit { rlim_cur: 0, rlim_max: libc::RLIM_INFINITY };
+                        libc::setrlimit(libc::RLIMIT_FSIZE, &limit);
+                    }
+                    Hardship::Unprivileged => {
+                        // CAP_DAC_OVERRIDE; whoever is not root has none to drop.
+                        libc::prctl(libc::PR_CAPBSET_DROP, 1, 0, 0, 0);
+                    }
+                }
                 Ok(())
             });
         }
@@ -142,16 +176,18 @@ impl World {
 
     /// From now on the process can make no file longer: what a full disk does to it.
     pub fn fill_the_disk(&self) {
-        let limit = libc::rlimit { rlim_cur: 0, rlim_max: libc::RLIM_INFINITY };
-        // SAFETY: both structures outlive the call, and the process is our own child.
-        let set = unsafe { libc::prlimit(self.pid() as i32, libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) };
-        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+        self.limit_files_of(self.pid(), 0);
     }
 
     pub fn empty_the_disk(&self) {
-        let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-        // SAFETY: as above.
-        let set = unsafe { libc::prlimit(self.pid() as i32, libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) };
+        self.limit_files_of(self.pid(), libc::RLIM_INFINITY);
+    }
+
+    /// The length to which one of our processes can make a file.
+    pub fn limit_files_of(&self, pid: u32, bytes: u64) {
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: both structures outlive the call, and the process is our own child.
+        let set = unsafe { libc::prlimit(pid as i32, libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) };
         assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
     }
 
@@ -373,7 +409,7 @@ impl World {
 
     /// Runs the binary with `arguments` beside the process, as an operator would.
     pub async fn cli(&self, arguments: &[&str]) -> Ran {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_switchback"));
+        let mut command = Command::new(binary());
         command.args(arguments).current_dir(self.dir.path());
         command.env("NO_COLOR", "1").env("SWITCHBACK_ADMIN", self.admin().to_string());
         command.env("SWITCHBACK_TOKEN_FILE", self.state_dir().join("admin.token"));

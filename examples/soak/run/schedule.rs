@@ -1,0 +1,106 @@
+//! What happens when, from a seed and nothing else.
+
+use std::fmt;
+use std::time::Duration;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    Reload,
+    BadReload,
+    Weights,
+    Switch,
+    Rollback,
+    EndpointKilled,
+    EndpointReplaced,
+    DiskFull,
+    Upgrade,
+    BadUpgrade,
+    WorkerKilled,
+}
+
+/// Those that every build can do.
+pub const ALWAYS: [What; 8] = [
+    What::Reload,
+    What::BadReload,
+    What::Weights,
+    What::Switch,
+    What::Rollback,
+    What::EndpointKilled,
+    What::EndpointReplaced,
+    What::DiskFull,
+];
+/// Those that need a supervisor.
+pub const SUPERVISED: [What; 3] = [What::Upgrade, What::BadUpgrade, What::WorkerKilled];
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            What::Reload => "reload",
+            What::BadReload => "bad reload",
+            What::Weights => "weights",
+            What::Switch => "switch",
+            What::Rollback => "rollback",
+            What::EndpointKilled => "endpoint killed and restarted",
+            What::EndpointReplaced => "endpoint replaced",
+            What::DiskFull => "disk full, rollback, free again",
+            What::Upgrade => "upgrade",
+            What::BadUpgrade => "bad upgrade",
+            What::WorkerKilled => "worker kill -9",
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    pub at: Duration,
+    pub what: What,
+    /// Decides about its details.
+    pub roll: u64,
+}
+
+/// SplitMix64.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// Every kind once, in an order of its own, then every kind again: none is missing from a short run.
+pub fn schedule(seed: u64, length: Duration, every: Duration, kinds: &[What]) -> Vec<Event> {
+    let mut dice = Dice(seed);
+    let mut bag: Vec<What> = Vec::new();
+    let mut events = Vec::new();
+    let mut at = every;
+    while at < length {
+        if bag.is_empty() {
+            bag = kinds.to_vec();
+        }
+        let what = bag.swap_remove((dice.roll() % bag.len() as u64) as usize);
+        events.push(Event { at, what, roll: dice.roll() });
+        at += every;
+    }
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_is_the_same_schedule_and_no_kind_is_missing() {
+        let of = |seed| schedule(seed, Duration::from_secs(100), Duration::from_secs(5), &ALWAYS);
+        assert_eq!(of(7), of(7));
+        assert_ne!(of(7), of(8));
+        let mut first: Vec<What> = of(7).iter().take(ALWAYS.len()).map(|event| event.what).collect();
+        first.sort();
+        assert_eq!(first, ALWAYS);
+        assert_eq!(of(7).len(), 19);
+        assert_eq!(of(7)[18].at, Duration::from_secs(95));
+    }
+}
