@@ -13,7 +13,6 @@ use http::{HeaderMap, Method};
 use switchback::analysis::Arm;
 use switchback::config::load::{Source, parse};
 use switchback::config::model::*;
-use switchback::endpoints::{Ask, Runtime, pick};
 use switchback::evidence::{FailedRequest, RequestId, Trial};
 use switchback::rollout::{Bad, Failure, Judge};
 use switchback::routing::compile::{compile, intended_shares, split_from};
@@ -281,48 +280,6 @@ fn evidence(criterion: &mut Criterion) {
     }
 }
 
-/// Choosing an endpoint, with some requests in flight, by method and number of endpoints.
-fn balancing(criterion: &mut Criterion) {
-    let methods = [
-        ("round_robin", BalanceBy::RoundRobin),
-        ("least_request", BalanceBy::LeastRequest),
-        ("peak_ewma", BalanceBy::PeakEwma),
-        ("consistent_hash", BalanceBy::ConsistentHash(HashKey::Path)),
-    ];
-    let mut group = criterion.benchmark_group("balancing");
-    for (name, by) in methods {
-        for count in [2_u16, 10, 100, 1_000] {
-            for (suffix, weight) in [("", 1), ("_weighted", 3)] {
-                let endpoint = |at: u16| Endpoint {
-                    address: EndpointAddress::Ip(([10, 0, (at >> 8) as u8, at as u8], 80).into()),
-                    weight: if at.is_multiple_of(2) { weight } else { 1 },
-                    max_connections: None,
-                };
-                let mut service = service(Intent::Active("v1".into()));
-                let version = Version { endpoints: (0..count).map(endpoint).collect(), revision: None };
-                service.versions = BTreeMap::from([("v1".into(), version)]);
-                service.balance = Balance { by: by.clone(), slow_start: Duration::ZERO };
-                let mut config = Arc::unwrap_or_clone(config(Shape::Hosts, 1, 0));
-                config.services = BTreeMap::from([("service-0".into(), service)]);
-                let runtime = Runtime::build(&compile(Arc::new(config)).expect("it compiles"), None, 2);
-                let version = &runtime.services[0].versions[0];
-                for endpoint in version.endpoints().iter().step_by(2) {
-                    endpoint.begin(Thread(0));
-                    endpoint.latency.answered(1_000, 1_000);
-                }
-                let mut luck = 0_u64;
-                group.bench_function(BenchmarkId::new(format!("{name}{suffix}"), count), |bencher| {
-                    bencher.iter(|| {
-                        luck = luck.wrapping_add(0x9E37_79B9_7F4A_7C15);
-                        let ask = Ask { key: Some(luck), ..Ask::new(Thread(0), 1_000, luck) };
-                        pick(version, black_box(&ask)).expect("all are ready")
-                    });
-                });
-            }
-        }
-    }
-}
-
 /// How long the slowest of the threads takes.
 fn together(threads: usize, work: impl Fn(Thread) + Sync) -> Duration {
     let start = Barrier::new(threads);
@@ -341,5 +298,5 @@ fn together(threads: usize, work: impl Fn(Thread) + Sync) -> Duration {
     })
 }
 
-criterion_group!(benches, matching, choosing, decision, changing, evidence, balancing);
+criterion_group!(benches, matching, choosing, decision, changing, evidence);
 criterion_main!(benches);
