@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use switchback::analysis::Arm;
 use switchback::config::load::{Source, parse};
 use switchback::config::model::*;
 use switchback::evidence::{FailedRequest, RequestId, Trial};
+use switchback::limits::{PerClient, Rates, Who};
 use switchback::rollout::{Bad, Failure, Judge};
 use switchback::routing::compile::{compile, intended_shares, split_from};
 use switchback::routing::matcher::RequestView;
@@ -46,6 +48,7 @@ impl Shape {
         Route {
             name: format!("route-{at}").into(),
             matcher: Match { host: HostMatch::Exact(host), path: PathMatch::Prefix(path), ..Match::default() },
+            policy: RoutePolicy::default(),
             action: Action::Forward { service: "service-0".into(), rewrite: Rewrite::default() },
         }
     }
@@ -87,6 +90,7 @@ fn service(intent: Intent) -> Service {
         upstream: Upstream { keepalive_idle: secs(4) },
         drain: Drain { requests: secs(30), streams: secs(600), sessions: secs(600), reconnect_spread: secs(30) },
         hold: Hold { max_wait: secs(5), max_requests: 1024 },
+        policy: ServicePolicy::default(),
     }
 }
 
@@ -99,6 +103,7 @@ fn config(shape: Shape, routes: usize, services: usize) -> Arc<Config> {
         admin: Admin { bind: AdminBind::Tcp("127.0.0.1:9900".parse().expect("an address")), insecure: false },
         expose: Expose::default(),
         access_log: AccessLog { to: AccessLogTarget::Off, buffer: 8192 },
+        request_id: None,
         shutdown: Shutdown {
             pre_drain: Duration::from_secs(2),
             linger: Duration::from_secs(1),
@@ -280,6 +285,60 @@ fn evidence(criterion: &mut Criterion) {
     }
 }
 
+/// What a request costs that is limited by its client's address, when threads share the table: many clients, and one
+/// that all threads ask for; and what it costs to ask whether an address is in 65 536 networks.
+fn limits(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("limits");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    let number = |number| NonZeroU32::new(number).expect("not zero");
+    let policy = RateLimit {
+        key: RateKey::ClientIp,
+        count: number(1_000_000),
+        per: Duration::from_secs(1),
+        burst: number(1_000_000),
+    };
+    let who = |at: u64| Who::of(std::net::Ipv4Addr::from(at as u32).into());
+    for threads in [1, 2] {
+        for (what, clients) in [("rate, 10 000 clients", 10_000), ("rate, one client", 1)] {
+            group.bench_function(BenchmarkId::new(what, threads), |bencher| {
+                bencher.iter_custom(|rounds| {
+                    let rates = Rates::new(&policy);
+                    together(threads, |thread| {
+                        for at in 0..rounds {
+                            let client = who((at * 31 + u64::from(thread.0) * 7) % clients);
+                            let _ = black_box(rates.ask(black_box(client), |_| None));
+                        }
+                    })
+                });
+            });
+        }
+        group.bench_function(BenchmarkId::new("in flight, 10 000 clients", threads), |bencher| {
+            bencher.iter_custom(|rounds| {
+                let table = Arc::new(PerClient::default());
+                together(threads, |thread| {
+                    for at in 0..rounds {
+                        black_box(table.try_enter(who((at * 31 + u64::from(thread.0) * 7) % 10_000), 100));
+                    }
+                })
+            });
+        });
+    }
+    let networks = |count: u32| -> Networks {
+        let network = |at: u32| format!("{}.{}.{}.0/25", at % 200 + 1, at / 200 % 250, at / 50_000);
+        (0..count).map(|at| network(at).parse().expect("a network")).collect()
+    };
+    for count in [16, 65_536] {
+        let list = networks(count);
+        let mut at = 0_u32;
+        group.bench_function(BenchmarkId::new("networks", count), |bencher| {
+            bencher.iter(|| {
+                at = at.wrapping_add(0x9e37_79b9);
+                list.contains(black_box(std::net::Ipv4Addr::from(at).into()))
+            });
+        });
+    }
+}
+
 /// How long the slowest of the threads takes.
 fn together(threads: usize, work: impl Fn(Thread) + Sync) -> Duration {
     let start = Barrier::new(threads);
@@ -298,5 +357,5 @@ fn together(threads: usize, work: impl Fn(Thread) + Sync) -> Duration {
     })
 }
 
-criterion_group!(benches, matching, choosing, decision, changing, evidence);
+criterion_group!(benches, matching, choosing, decision, changing, evidence, limits);
 criterion_main!(benches);

@@ -11,6 +11,7 @@ pub mod endpoints;
 pub mod engine;
 pub mod evidence;
 pub mod journal;
+pub mod limits;
 pub mod net;
 pub mod outcome;
 pub mod rollout;

@@ -19,13 +19,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("simulate", &["analysis", "rollout", "config", "routing"]),
     // Counters and the judge of a rollout, for the engine.
     ("evidence", &["analysis", "rollout", "routing"]),
+    // How much one client may have, and how often it may ask.
+    ("limits", &["config", "routing"]),
     // Counters per data thread: `routing::Thread` is their index.
     ("outcome", &["routing", "config"]),
     // Leases and connections by version; `Thread` as above.
     ("sessions", &["routing", "config", "outcome", "telemetry", "endpoints", "control"]),
-    ("endpoints", &["routing", "config", "outcome", "sessions", "telemetry", "control", "wire"]),
+    ("endpoints", &["limits", "routing", "config", "outcome", "sessions", "telemetry", "control", "wire"]),
     // The access log calls a request what the judge calls it.
-    ("telemetry", &["routing", "config", "outcome", "sessions", "endpoints", "control", "evidence"]),
+    ("telemetry", &["limits", "routing", "config", "outcome", "sessions", "endpoints", "control", "evidence"]),
     ("journal", &["config", "routing", "control", "telemetry"]),
     // Who is told what rollouts do, who is asked, and what Prometheus says: for control.
     ("alerts", &["config", "telemetry"]),
@@ -45,11 +47,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "journal",
         ],
     ),
-    ("net", &["config", "routing", "sessions", "outcome", "telemetry", "control", "wire", "engine", "endpoints"]),
+    (
+        "net",
+        &["limits", "config", "routing", "sessions", "outcome", "telemetry", "control", "wire", "engine", "endpoints"],
+    ),
     (
         "engine",
         &[
             "analysis",
+            "limits",
             "rollout",
             "evidence",
             "config",

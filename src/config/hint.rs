@@ -28,6 +28,10 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["analysis", "metrics", "thresholds"], "here it is called `guardrails`"),
     (&["pause", "duration", "dwell", "bake"], "here it is called `hold`"),
     (&["alerts", "notifiers", "notify"], "here it is called `notifications`"),
+    (&["whitelist", "blacklist", "ip_allow", "ip_deny", "acl", "rbac"], "here it is called `access`"),
+    (&["set_real_ip_from", "trusted_ips", "trustedIPs", "forwardedHeaders"], "here it is called `trusted_proxies`"),
+    (&["ratelimit", "rateLimit", "limit_req", "throttle"], "here it is called `rate_limit`"),
+    (&["requestId", "correlation_id", "trace_id"], "here it is called `request_id`"),
     (&["restarts"], "here it is called `crashes`"),
     (&["interval"], "here it is called `every`"),
     (&["num_retries", "numRetries", "max_retries", "tries"], "here it is called `attempts`, under `retry`"),
@@ -38,18 +42,8 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
 ];
 
 /// Keys of the format that this version cannot act on: refused rather than ignored.
-const LATER: &[&str] = &[
-    "tls",
-    "certificates",
-    "client_auth",
-    "proxy_protocol",
-    "mirror",
-    "protocol",
-    "hedge",
-    "fleet",
-    "tracing",
-    "include",
-];
+const LATER: &[&str] =
+    &["tls", "certificates", "client_auth", "mirror", "protocol", "hedge", "fleet", "tracing", "include"];
 
 /// Where keys belong that are easily put a level too high or too low.
 const PLACES: &[(&str, &[&str])] = &[
@@ -72,6 +66,9 @@ const PLACES: &[(&str, &[&str])] = &[
             "upstream",
             "drain",
             "hold",
+            "access",
+            "rate_limit",
+            "maintenance",
         ],
     ),
     ("a version", &["endpoints", "revision"]),
@@ -84,7 +81,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("a stage", &["min_requests", "approve"]),
     ("a route", &["match", "service", "rewrite", "redirect", "respond"]),
     ("a route's `match`", &["host", "path", "path_prefix", "path_regex", "method", "headers", "query"]),
-    ("a listener", &["bind"]),
+    ("a listener", &["bind", "proxy_protocol", "trusted_proxies"]),
     (
         "the top level",
         &[
@@ -96,6 +93,7 @@ const PLACES: &[(&str, &[&str])] = &[
             "shutdown",
             "state_dir",
             "access_log",
+            "request_id",
             "gates",
             "notifications",
         ],

@@ -42,6 +42,7 @@ pub const BYTES_MAX: u64 = 16 << 20;
 
 /// A file with a secret, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
+const PAGE_BYTES_MAX: u64 = 256 << 10;
 /// A file of certificates, in bytes: many times the bundle of a whole system.
 const CERTIFICATE_BYTES_MAX: u64 = 4 << 20;
 
@@ -174,6 +175,7 @@ fn config(sources: &[Source], lookup: env::Lookup<'_>, dates: &Dates, found: &mu
     let mut around = Around {
         bases: &bases,
         read: &read_secret,
+        read_page: &read_page,
         read_bytes: &read_certificates,
         now: now(),
         dates,
@@ -190,10 +192,18 @@ fn base(path: &Path) -> PathBuf {
 }
 
 fn read_secret(path: &Path) -> Result<String, String> {
+    read_text(path, SECRET_BYTES_MAX)
+}
+
+fn read_page(path: &Path) -> Result<String, String> {
+    read_text(path, PAGE_BYTES_MAX)
+}
+
+fn read_text(path: &Path, most: u64) -> Result<String, String> {
     let mut text = String::new();
     let file = File::open(path).map_err(|error| reason(&error))?;
-    file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| reason(&error))?;
-    if text.len() as u64 > SECRET_BYTES_MAX { Err("it is too large".into()) } else { Ok(text) }
+    file.take(most + 1).read_to_string(&mut text).map_err(|error| reason(&error))?;
+    if text.len() as u64 > most { Err(format!("it is larger than {} KiB", most >> 10)) } else { Ok(text) }
 }
 
 /// A file of certificates, keys or authorities; the error is for people.

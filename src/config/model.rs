@@ -14,12 +14,19 @@ use http::{HeaderName, HeaderValue, Method};
 
 pub mod endpoints;
 mod http2;
+pub mod networks;
+pub mod policy;
 pub mod resilience;
 pub mod rollout;
 pub mod tls;
 
 pub use endpoints::{Balance, BalanceBy, Endpoint, EndpointAddress, HashKey};
 pub use http2::Http2;
+pub use networks::Networks;
+pub use policy::{
+    Access, ListenerPolicy, Maintenance, ProxyMode, ProxyProtocol, RateKey, RateLimit, RequestIds, RoutePolicy,
+    ServicePolicy,
+};
 pub use resilience::{Retry, RetryMethods, RetryOn};
 // All but `Strategy`, which tests know as a trait of proptest.
 pub use rollout::{
@@ -40,6 +47,7 @@ pub struct Config {
     pub admin: Admin,
     pub expose: Expose,
     pub access_log: AccessLog,
+    pub request_id: Option<RequestIds>,
     pub shutdown: Shutdown,
     pub routes: Vec<Route>,
     pub services: BTreeMap<Name, Service>,
@@ -59,6 +67,7 @@ pub struct Listener {
     pub tls: Option<Arc<tls::Tls>>,
     pub timeouts: ListenerTimeouts,
     pub limits: ListenerLimits,
+    pub policy: ListenerPolicy,
     pub http2: Http2,
 }
 
@@ -139,6 +148,7 @@ pub struct Shutdown {
 pub struct Route {
     pub name: Name,
     pub matcher: Match,
+    pub policy: RoutePolicy,
     pub action: Action,
 }
 
@@ -223,6 +233,7 @@ pub struct Service {
     pub upstream: Upstream,
     pub drain: Drain,
     pub hold: Hold,
+    pub policy: ServicePolicy,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

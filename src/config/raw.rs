@@ -9,14 +9,15 @@ use super::decode::{Decode, Field, List, Map, OneOrMany, Scalar, Wrong};
 use super::found::Found;
 use super::keys::keys;
 use super::scalar::{
-    AdminBind, AnyText, Bind, BodyLimit, Count, Flag, Header, HeaderText, LogTarget, MethodName, Name, Percent, Size,
-    StatusRange, Text, Time, Weight,
+    AdminBind, AnyText, Bind, BodyLimit, Count, Flag, Header, HeaderText, LogTarget, MethodName, Name, Network,
+    Percent, Size, StatusRange, Text, Time, Weight,
 };
 use super::tree::{Node, Value};
 
 mod endpoints;
 mod http2;
 mod notices;
+mod policy;
 mod resilience;
 mod rollout;
 mod tls;
@@ -24,6 +25,7 @@ mod tls;
 pub use endpoints::{Balance, Endpoint, HashKey};
 pub use http2::Http2;
 pub use notices::{Gate, NoticeHook, Notification};
+pub use policy::{Access, Maintenance, ProxyProtocol, RateKey, RateLimit, RequestIds};
 pub use resilience::{Retry, RetryOn};
 pub use rollout::{
     Custom, Events, Freeze, Guardrails, LatencyBelow, Prometheus, Rollout, Shield, Stage, StageKeys, StageMatch,
@@ -47,6 +49,8 @@ keys! {
         expose: Expose = section,
         /// One JSON line per request.
         access_log: AccessLog = section,
+        /// Names requests. Without it a name that came with a request is passed on as it is, and only the log makes one.
+        request_id: RequestIds = optional,
         /// What SIGTERM does. The defaults fit into the 10 s of `docker stop`.
         shutdown: Shutdown = section,
         /// Which request goes where. The most specific match wins: host, then path, then the number of other
@@ -74,6 +78,12 @@ keys! {
         timeouts: ListenerTimeouts = section,
         /// How much a client may send.
         limits: ListenerLimits = section,
+        /// `off`, or who announces whose connection is passed on (PROXY protocol).
+        proxy_protocol: OrOff<ProxyProtocol> = optional,
+        /// Networks or addresses of proxies before this one, whose `X-Forwarded-*` and `Forwarded` are believed.
+        trusted_proxies: List<Network> = optional,
+        /// Which client addresses may connect; others are closed before TLS.
+        access: Access = optional,
         /// HTTP/2 connections of clients.
         http2: Http2 = section,
     }
@@ -100,6 +110,9 @@ keys! {
     ListenerLimits {
         /// Connections open at once; more wait in the kernel's queue.
         connections: Count<1, 10_000_000> = default("65536"),
+        /// Connections open at once from one client address, an IPv6 client being its /64; more are closed.
+        /// Without it there is no bound.
+        connections_per_client: Count<1, 1_000_000> = optional,
         /// TLS handshakes at once. Beyond that the oldest is closed if it has waited for its client for a second;
         /// else the newest waits.
         handshakes: Count<1, 1_000_000> = default("4096"),
@@ -109,6 +122,12 @@ keys! {
         header_fields: Count<1, 1_000> = default("100"),
         /// A request target; 414 above. At most `header_bytes`.
         target_bytes: Size<64, 1_048_576> = default("8KiB"),
+        /// Least bytes a second of a request body while it is waited for, after `timeouts.body` in all; 408 below. Without
+        /// it only the single wait is bounded.
+        min_body_rate: Size<1, 1_073_741_824> = optional,
+        /// Least bytes a second of an answer that a client must take while it is waited for, after `timeouts.write` in
+        /// all; its connection is closed below. Without it only the single wait is bounded.
+        min_send_rate: Size<1, 1_073_741_824> = optional,
     }
 }
 
@@ -159,6 +178,10 @@ keys! {
         name: Name = required,
         /// All given parts must match; nothing given matches everything.
         matcher as "match": Match = section,
+        /// Which client addresses may use the route; 403 for others.
+        access: Access = optional,
+        /// How often each client may ask for this route, besides what its service says.
+        rate_limit: RateLimit = optional,
         /// The service that answers.
         service: Name = optional,
         /// Changes made on the way to the service and back. Only with `service`.
@@ -276,6 +299,12 @@ keys! {
         drain: Drain = section,
         /// Waiting instead of 503 while no endpoint is ready.
         hold: Hold = section,
+        /// Which client addresses may use the service; 403 for others.
+        access: Access = optional,
+        /// How often each client may ask.
+        rate_limit: RateLimit = optional,
+        /// Answers instead of the service, testers excepted.
+        maintenance: Maintenance = optional,
     }
 }
 
@@ -379,6 +408,8 @@ keys! {
         body: BodyLimit = default("64MiB"),
         /// Requests at once; 503 above. Without it there is no bound.
         in_flight: Count<1, 1_000_000_000> = optional,
+        /// Requests at once of one client address, an IPv6 client being its /64; 429 above. Without it there is no bound.
+        in_flight_per_client: Count<1, 1_000_000> = optional,
     }
 }
 

@@ -15,6 +15,7 @@ use super::scalar::{write_percent, write_size, write_time};
 
 mod endpoints;
 mod http2;
+mod policy;
 mod resilience;
 mod rollout;
 mod tls;
@@ -43,6 +44,9 @@ fn config_value(config: &Config) -> Value {
         AccessLogTarget::File(path) => text(&path.to_string_lossy()),
     };
     root.insert("access_log".into(), json!({ "to": to, "buffer": config.access_log.buffer }));
+    if let Some(ids) = &config.request_id {
+        root.insert("request_id".into(), policy::request_id(ids));
+    }
     let shutdown = &config.shutdown;
     root.insert(
         "shutdown".into(),
@@ -89,6 +93,7 @@ fn listener(listener: &Listener) -> Value {
     if let Some(of) = &listener.tls {
         out["tls"] = tls::tls(of);
     }
+    policy::listener(&listener.policy, out.as_object_mut().expect("it is a map"));
     out
 }
 
@@ -119,6 +124,7 @@ fn route(route: &Route) -> Value {
         matcher.insert("query".into(), query.collect::<Map<_, _>>().into());
     }
     out.insert("match".into(), matcher.into());
+    policy::route(&route.policy, &mut out);
     match &route.action {
         Action::Forward { service, rewrite } => {
             out.insert("service".into(), text(service));
@@ -250,6 +256,7 @@ fn service(service: &Service) -> Value {
     );
     let hold = json!({ "max_wait": write_time(service.hold.max_wait), "max_requests": service.hold.max_requests });
     out.insert("hold".into(), hold);
+    policy::service(&service.policy, &mut out);
     out.into()
 }
 

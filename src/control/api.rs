@@ -210,6 +210,9 @@ pub struct ListenerStatus {
     pub address: String,
     pub connections: u64,
     pub draining: bool,
+    /// Connections that were closed before they began, by reason.
+    #[serde(default)]
+    pub refused: BTreeMap<String, u64>,
     /// Only of a listener with TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsStatus>,
@@ -249,6 +252,9 @@ pub struct CertificateStatus {
 pub struct ServiceStatus {
     pub name: String,
     pub held: bool,
+    /// Clients get the page of `maintenance` instead.
+    #[serde(default)]
+    pub maintenance: bool,
     pub waiting: u64,
     pub sticky: String,
     /// What the file asks for.

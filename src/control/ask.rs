@@ -94,7 +94,10 @@ pub(crate) fn ask(table: &Table, question: &Question) -> Result<Asked, String> {
         query: asked.query.as_deref(),
         headers: &headers,
     };
-    asked.route = table.route(&view);
+    asked.route = match table.route_path(&view) {
+        Ok(route) => route,
+        Err(problem) => return Ok(refuse(asked, &format!("the path {problem}"))),
+    };
     let Some(route) = asked.route(table) else {
         asked.steps.push(format!("no route matches host `{}`, path {}: 404", asked.host, asked.path));
         return Ok(asked);

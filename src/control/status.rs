@@ -146,6 +146,7 @@ fn service(live: &Snapshot, view: &View, at: ServiceIdx) -> ServiceStatus {
     ServiceStatus {
         name: compiled.name.to_string(),
         held: runtime.core.held.load(std::sync::atomic::Ordering::Relaxed),
+        maintenance: compiled.service.policy.maintenance.as_ref().is_some_and(|page| page.enabled),
         waiting: runtime.core.waiting.load(std::sync::atomic::Ordering::Relaxed),
         sticky: sticky(compiled.service.sticky.as_ref()),
         intent: intended(&compiled.service.intent),

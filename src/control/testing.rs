@@ -50,6 +50,7 @@ pub fn service(name: &str, versions: &[&str], split: &str) -> CompiledService {
         upstream: Upstream { keepalive_idle: secs(4) },
         drain: Drain { requests: secs(30), streams: secs(600), sessions: secs(600), reconnect_spread: secs(30) },
         hold: Hold { max_wait: secs(5), max_requests: 1024 },
+        policy: Default::default(),
     };
     CompiledService { name: name.into(), service, versions: names, salt: 1, matched: Box::default() }
 }

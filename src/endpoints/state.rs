@@ -23,6 +23,7 @@ use super::life::Life;
 use super::room::{Place, Places, Room};
 use super::warm::Warmth;
 use crate::config::model::{EndpointAddress, Name};
+use crate::limits::{Limits, Refusals};
 use crate::outcome::{Errors, Meter};
 use crate::routing::table::CompiledService;
 use crate::routing::{ServiceIdx, Table, Thread, VersionIdx};
@@ -37,6 +38,8 @@ const RAMP_LEAST: u64 = 26;
 #[derive(Debug)]
 pub struct Runtime {
     pub services: Box<[Arc<ServiceRuntime>]>,
+    /// How much and how often single clients may ask.
+    pub limits: Limits,
     /// Versions of earlier tables that something still holds: if one comes back, what still runs on it
     /// is its own again, and its drain is called off.
     gone: Box<[Weak<VersionCore>]>,
@@ -59,6 +62,8 @@ pub struct ServiceCore {
     pub waiting: AtomicU64,
     /// Failures before a version was chosen.
     pub errors: Errors,
+    /// Requests that a policy refused.
+    pub refused: Refusals,
     /// Second chances.
     pub budget: Budget,
     /// Woken when an endpoint became ready, the hold ended, or a new generation went live.
@@ -157,12 +162,13 @@ impl Runtime {
     /// on it), endpoints by service, version and address. An endpoint whose
     /// check changed keeps its verdict until the new check speaks.
     pub fn build(table: &Table, previous: Option<&Runtime>, threads: usize) -> Runtime {
-        Runtime::of(&table.services, previous, threads)
+        let limits = Limits::of(table, previous.map(|previous| &previous.limits));
+        Runtime { limits, ..Runtime::of(&table.services, previous, threads) }
     }
 
     #[cfg(test)]
     pub(super) fn with(services: Box<[Arc<ServiceRuntime>]>) -> Runtime {
-        Runtime { services, gone: Box::default() }
+        Runtime { services, limits: Limits::default(), gone: Box::default() }
     }
 
     pub(super) fn of(services: &[CompiledService], previous: Option<&Runtime>, threads: usize) -> Runtime {
@@ -178,7 +184,7 @@ impl Runtime {
         let here: HashSet<u32> = services.iter().flat_map(|service| service.cores()).map(|core| core.slot).collect();
         let there = previous.into_iter().flat_map(|previous| &previous.services).flat_map(|service| service.cores());
         let gone = there.chain(&gone_before).filter(|core| !here.contains(&core.slot)).map(Arc::downgrade).collect();
-        Runtime { services, gone }
+        Runtime { services, limits: Limits::default(), gone }
     }
 
     pub fn named(&self, name: &str) -> Option<&Arc<ServiceRuntime>> {

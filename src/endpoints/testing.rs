@@ -72,6 +72,7 @@ pub(crate) fn compiled(name: &str, versions: &[(&str, &[u16])], checked: bool) -
         upstream: Upstream { keepalive_idle: secs(4) },
         drain: Drain { requests: secs(30), streams: secs(600), sessions: secs(600), reconnect_spread: secs(30) },
         hold: Hold { max_wait: secs(5), max_requests: 1024 },
+        policy: Default::default(),
     };
     let versions = service.versions.keys().cloned().collect();
     CompiledService { name: name.into(), service, versions, salt: 0, matched: Box::default() }
@@ -88,6 +89,7 @@ pub(crate) fn snapshot(
     let route = |service: &CompiledService| Route {
         name: format!("to-{}", service.name).into(),
         matcher: Match::default(),
+        policy: Default::default(),
         action: Action::Forward { service: service.name.clone(), rewrite: Rewrite::default() },
     };
     let config = Config {
@@ -96,6 +98,7 @@ pub(crate) fn snapshot(
         admin: Admin { bind: AdminBind::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))), insecure: false },
         expose: Expose::default(),
         access_log: AccessLog { to: AccessLogTarget::Off, buffer: 1 },
+        request_id: None,
         shutdown: Shutdown { pre_drain: secs(2), linger: secs(1), timeout: secs(9) },
         routes: services.iter().map(route).collect(),
         services: services.into_iter().map(|service| (service.name, service.service)).collect(),

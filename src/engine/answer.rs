@@ -48,6 +48,11 @@ impl Answer {
         Answer { what: What::Error { status: 503, why: why.into(), retry_after: Some(seconds) }, close: false }
     }
 
+    /// The client asks for too much at once; perhaps in so many seconds.
+    pub fn limited(why: impl Into<Cow<'static, str>>, seconds: u32) -> Answer {
+        Answer { what: What::Error { status: 429, why: why.into(), retry_after: Some(seconds) }, close: false }
+    }
+
     pub fn redirect(status: u16, to: &str) -> Answer {
         Answer { what: What::Redirect { status, to: to.to_string() }, close: false }
     }

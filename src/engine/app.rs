@@ -305,9 +305,11 @@ impl App {
         if self.is_last(ctx) {
             session.set_keepalive(None);
         }
+        ctx.learn_origin(&session.req_header().headers);
         let logs = self.services.access_log.enabled();
-        if logs || ctx.held.snapshot.judges() {
-            ctx.sent_id = session.req_header().headers.get(&request_id::HEADER).cloned();
+        let ids = ctx.held.snapshot.generation.table.config.request_id.clone();
+        if ids.is_some() || logs || ctx.held.snapshot.judges() {
+            ctx.sent_id = request_id::sent(ids.as_ref(), &session.req_header().headers);
         }
         if logs {
             let request = session.req_header();
@@ -404,7 +406,8 @@ impl App {
 }
 
 /// Makes the client's request one to the endpoint.
-fn forward(session: &Session, request: &mut RequestHeader, ctx: &Context) -> Result<()> {
+fn forward(session: &Session, request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+    let name = ctx.name();
     let Some(destination) = &ctx.destination else {
         return Error::e_explain(ErrorType::InternalError, "forwarding without a destination");
     };
@@ -419,11 +422,13 @@ fn forward(session: &Session, request: &mut RequestHeader, ctx: &Context) -> Res
     }
     let hop = Hop {
         client: &ctx.client,
+        proxied: ctx.origin.is_proxied.then_some(ctx.origin.client),
         scheme: ctx.link.scheme(),
         certificate: ctx.link.secure.as_ref().and_then(|secured| secured.client.as_deref()),
         path_and_query: destination.path_and_query.as_deref(),
         upgrade: ctx.upgrade,
         host_rewrite: rewrite.host.as_ref(),
+        name: name.as_ref(),
         edits: &rewrite.request_headers,
     };
     headers::to_endpoint(request, session.req_header().version, &hop)
@@ -468,7 +473,12 @@ impl Context {
     }
 
     /// What this proxy adds to a response: the sticky cookie, and the decision if it may be shown.
-    pub fn decorate(&self, response: &mut ResponseHeader) -> Result<()> {
+    pub fn decorate(&mut self, response: &mut ResponseHeader) -> Result<()> {
+        if self.held.snapshot.generation.table.config.request_id.as_ref().is_some_and(|ids| ids.respond)
+            && let Some((header, name)) = self.name()
+        {
+            response.insert_header(header, name)?;
+        }
         let generation = &self.held.snapshot.generation;
         if generation.table.config.expose.response_headers {
             response.insert_header("x-switchback-generation", &self.held.number)?;

@@ -340,8 +340,14 @@ pub(super) async fn linger(engine: &Engine, link: &Link) {
 }
 
 pub(super) fn waits(link: &Link) -> Waits {
-    let timeouts = &link.listener().config.load().timeouts;
-    Waits { body: Some(timeouts.body), write: Some(timeouts.write), silence: None }
+    let config = link.listener().config.load();
+    Waits {
+        body: Some(config.timeouts.body),
+        write: Some(config.timeouts.write),
+        silence: None,
+        body_rate: config.policy.min_body_rate,
+        send_rate: config.policy.min_send_rate,
+    }
 }
 
 /// Refused before the engine saw it: counted without a route.

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
+use super::admit::Admitted;
 use super::app::Incoming;
 use super::headers;
 use super::held::Held;
 use super::judged::Judged;
+use super::origin::Origin;
 use super::recall::{Recall, Why};
 use super::request_id;
 use super::services::Services;
@@ -51,6 +53,9 @@ pub struct Context {
     pub services: Arc<Services>,
     pub link: Arc<Link>,
     pub client: Arc<headers::Client>,
+    /// Whose request it is.
+    pub origin: Origin,
+    pub admitted: Admitted,
     pub upgrade: Option<Upgrade>,
     pub held: Arc<Held>,
     pub thread: Thread,
@@ -85,7 +90,7 @@ pub struct Context {
     pub body_bytes: Option<u64>,
     pub error: Option<ErrorClass>,
     fate: Option<Fate>,
-    /// The client's `x-request-id`, kept only while somebody may ask for it.
+    /// The name that came with the request, kept only while somebody may ask for it.
     pub sent_id: Option<HeaderValue>,
     /// What the request is called, once somebody has asked.
     id: Option<RequestId>,
@@ -109,6 +114,8 @@ impl Context {
         let Incoming { link, client, upgrade, recall } = incoming;
         Context {
             services,
+            origin: Origin::peer(link.client.ip()),
+            admitted: Admitted::default(),
             link,
             client,
             upgrade,
@@ -142,6 +149,15 @@ impl Context {
         }
     }
 
+    /// Whose request it is, by what proxies that are believed say.
+    pub fn learn_origin(&mut self, headers: &http::HeaderMap) {
+        let listener = self.link.listener().config.load();
+        let trusted = &listener.policy.trusted_proxies;
+        if !trusted.is_empty() {
+            self.origin = Origin::of(self.link.client.ip(), headers, trusted);
+        }
+    }
+
     pub fn compiled_service(&self) -> Option<&CompiledService> {
         let destination = self.destination.as_ref()?;
         Some(self.held.snapshot.generation.table.service(destination.service))
@@ -151,6 +167,13 @@ impl Context {
     pub fn request_id(&mut self) -> RequestId {
         let sent = self.sent_id.as_ref().and_then(|sent| RequestId::sent(sent.as_bytes()));
         *self.id.get_or_insert_with(|| sent.unwrap_or_else(|| request_id::make(self.thread)))
+    }
+
+    /// What the request is called, as a field; `None` if requests are not named.
+    pub fn name(&mut self) -> Option<(http::HeaderName, HeaderValue)> {
+        let header = self.held.snapshot.generation.table.config.request_id.as_ref()?.header.clone();
+        let id = self.request_id();
+        Some((header, HeaderValue::from_str(id.as_str()).expect("an id is visible ASCII")))
     }
 
     /// The request now counts as in flight on its version.
@@ -273,7 +296,8 @@ impl Context {
         self.services.access_log.submit(AccessRecord {
             at: crate::telemetry::unix_ms(),
             request_id,
-            client: self.link.client.ip(),
+            client: self.origin.client,
+            peer: Some(self.link.client.ip().to_canonical()).filter(|peer| *peer != self.origin.client),
             listener: self.link.connection.listener.clone(),
             method: line.method,
             host: line.host,

@@ -47,7 +47,8 @@ pub fn route(snapshot: &Snapshot, ask: &Ask<'_>) -> Result<Routed, Unroutable> {
     };
     let normal = path::normalise(ask.path).map_err(Unroutable::BadPath)?;
     let view = RequestView { method: ask.method, host: &host, path: &normal, query: ask.query, headers: ask.headers };
-    let route = snapshot.generation.table.route(&view).ok_or(Unroutable::NoRoute)?;
+    let table = &snapshot.generation.table;
+    let route = table.route_path(&view).map_err(Unroutable::BadPath)?.ok_or(Unroutable::NoRoute)?;
     let normal_path = (*normal != *ask.path).then(|| normal.into_owned());
     Ok(Routed { route, normal_path })
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderValue, Method, header};
 use pingora_http::RequestHeader;
 
+use super::admit::admit;
 use super::answer::Answer;
 use super::app::App;
 use super::context::{Context, Destination};
@@ -75,7 +76,7 @@ impl App {
             path: request.uri.path(),
             query: request.uri.query(),
             headers: &request.headers,
-            client: ctx.link.client.ip(),
+            client: ctx.origin.client,
         };
         if !ctx.link.admits(ask.host) {
             let why = "this host is served on another connection: it asks its clients for another certificate";
@@ -90,13 +91,14 @@ impl App {
         ctx.route = Some(routed.route);
         let table = &snapshot.generation.table;
         let compiled_route = table.route_at(routed.route);
+        ctx.service = compiled_route.service;
+        admit(snapshot, routed.route, ask.headers, ctx)?;
         match &compiled_route.route.action {
             Action::Forward { .. } => {}
             Action::Redirect { to, status } => return Err(Answer::redirect(*status, to)),
             Action::Respond { status, headers, body } => return Err(Answer::fixed(*status, headers, body)),
         }
         let service = compiled_route.service.expect("a forwarding route has a service");
-        ctx.service = Some(service);
         let compiled = table.service(service);
         let runtime = snapshot.runtime.service(service);
         let limits = &compiled.service.limits;

@@ -58,6 +58,8 @@ impl Client {
 #[derive(Debug, Clone, Copy)]
 pub struct Hop<'a> {
     pub client: &'a Client,
+    /// The client, if the peer is a proxy that is believed: what it says is passed on.
+    pub proxied: Option<IpAddr>,
     /// `http` or `https`: how the client came.
     pub scheme: &'static str,
     /// The verified certificate of the client, if it has shown one.
@@ -66,6 +68,8 @@ pub struct Hop<'a> {
     pub path_and_query: Option<&'a str>,
     pub upgrade: Option<Upgrade>,
     pub host_rewrite: Option<&'a HeaderValue>,
+    /// What the request is called, if the endpoint is to know.
+    pub name: Option<&'a (HeaderName, HeaderValue)>,
     pub edits: &'a HeaderEdits,
 }
 
@@ -89,6 +93,34 @@ pub fn to_endpoint(request: &mut RequestHeader, version: Version, hop: &Hop<'_>)
     if let Some(path) = hop.path_and_query {
         request.set_raw_path(path.as_bytes())?;
     }
+    match hop.proxied {
+        None => tell_of_client(request, hop)?,
+        Some(client) => tell_of_proxy(request, hop, client)?,
+    }
+    if !request.headers.contains_key(HOST) {
+        // An HTTP/1.0 client may have no Host; the request that goes on is HTTP/1.1 and must.
+        request.insert_header(HOST, HeaderValue::from_static(""))?;
+    }
+    request.append_header("Via", via)?;
+    if let Some(host) = hop.host_rewrite {
+        request.insert_header(HOST, host.clone())?;
+    }
+    if let Some(certificate) = hop.certificate {
+        request.insert_header("X-Client-Cert-Subject", certificate.subject.clone())?;
+        request.insert_header("X-Client-Cert-Issuer", certificate.issuer.clone())?;
+        request.insert_header("X-Client-Cert-Fingerprint", certificate.fingerprint.clone())?;
+        if let Some(alternatives) = &certificate.alternatives {
+            request.insert_header("X-Client-Cert-San", alternatives.clone())?;
+        }
+    }
+    if let Some((header, name)) = hop.name {
+        request.insert_header(header, name.clone())?;
+    }
+    edit(request, hop.edits)
+}
+
+/// The peer is the client: whatever it says of itself is replaced.
+fn tell_of_client(request: &mut RequestHeader, hop: &Hop<'_>) -> Result<()> {
     request.insert_header("X-Forwarded-For", hop.client.address.clone())?;
     request.insert_header("X-Real-IP", hop.client.address.clone())?;
     request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(hop.scheme))?;
@@ -99,25 +131,41 @@ pub fn to_endpoint(request: &mut RequestHeader, version: Version, hop: &Hop<'_>)
             request.insert_header("X-Forwarded-Host", host)?;
         }
         None => {
-            // An HTTP/1.0 client may have no Host; the request that goes on is HTTP/1.1 and must.
-            request.insert_header(HOST, HeaderValue::from_static(""))?;
             request.insert_header("Forwarded", forwarded(hop, None))?;
             request.remove_header("x-forwarded-host");
         }
     }
-    if let Some(certificate) = hop.certificate {
-        request.insert_header("X-Client-Cert-Subject", certificate.subject.clone())?;
-        request.insert_header("X-Client-Cert-Issuer", certificate.issuer.clone())?;
-        request.insert_header("X-Client-Cert-Fingerprint", certificate.fingerprint.clone())?;
-        if let Some(alternatives) = &certificate.alternatives {
-            request.insert_header("X-Client-Cert-San", alternatives.clone())?;
+    Ok(())
+}
+
+/// The peer is a proxy that is believed: the lists get one more element, and of the rest only what it does not say is
+/// filled in.
+fn tell_of_proxy(request: &mut RequestHeader, hop: &Hop<'_>, client: IpAddr) -> Result<()> {
+    let host = request.headers.get(HOST).cloned();
+    let ours = forwarded(hop, host.as_ref());
+    for (name, element) in [("X-Forwarded-For", &hop.client.address), ("Forwarded", &ours)] {
+        let mut list: Vec<u8> = Vec::new();
+        for line in request.headers.get_all(name).iter().chain([element]) {
+            if !list.is_empty() && !line.is_empty() {
+                list.extend_from_slice(b", ");
+            }
+            list.extend_from_slice(line.as_bytes());
+        }
+        let value = HeaderValue::from_maybe_shared(Bytes::from(list)).unwrap_or_else(|_| element.clone());
+        request.insert_header(name, value)?;
+    }
+    request.insert_header("X-Real-IP", visible(client.to_string()))?;
+    let filled = [
+        ("X-Forwarded-Proto", Some(HeaderValue::from_static(hop.scheme))),
+        ("X-Forwarded-Port", Some(hop.client.listener_port.clone())),
+        ("X-Forwarded-Host", host),
+    ];
+    for (name, value) in filled {
+        if let Some(value) = value.filter(|_| !request.headers.contains_key(name)) {
+            request.insert_header(name, value)?;
         }
     }
-    request.append_header("Via", via)?;
-    if let Some(host) = hop.host_rewrite {
-        request.insert_header(HOST, host.clone())?;
-    }
-    edit(request, hop.edits)
+    Ok(())
 }
 
 /// The answer of an endpoint cannot be passed on: 502.

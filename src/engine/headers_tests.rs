@@ -42,11 +42,13 @@ impl Case {
     fn hop(&self) -> Hop<'_> {
         Hop {
             client: &self.client,
+            proxied: None,
             scheme: "http",
             certificate: None,
             path_and_query: None,
             upgrade: None,
             host_rewrite: None,
+            name: None,
             edits: &self.edits,
         }
     }

@@ -5,6 +5,7 @@
 //! (what it carries, and its account at the end); for rollouts, `judged` (evidence, the shield) and `recall`
 //! (calling back what a canary keeps waiting).
 
+pub mod admit;
 #[cfg(test)]
 mod agreement;
 pub mod answer;
@@ -22,6 +23,7 @@ pub mod held;
 mod http2;
 mod judged;
 pub mod mirror;
+pub mod origin;
 mod peer;
 mod recall;
 mod request_id;

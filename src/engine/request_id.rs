@@ -2,17 +2,27 @@
 //!
 //! A client or a proxy before this one names its request in `x-request-id`, as Envoy, HAProxy and nginx setups do;
 //! that name is kept. Otherwise one is made, and only when it is needed: for the access log, or because a judged
-//! attempt failed. It is not sent on to the endpoint.
+//! attempt failed. With `request_id:` in the configuration each request is named, and the endpoint is told.
 
 use std::cell::Cell;
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::entropy;
+use crate::config::model::RequestIds;
 use crate::evidence::RequestId;
 use crate::routing::Thread;
 
-pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The name that came with a request, if it counts.
+pub fn sent(ids: Option<&RequestIds>, headers: &HeaderMap) -> Option<HeaderValue> {
+    match ids {
+        None => headers.get(HEADER).cloned(),
+        Some(ids) if ids.trust => headers.get(&ids.header).cloned(),
+        Some(_) => None,
+    }
+}
 
 thread_local! {
     /// One random number for the life of the thread, and how many ids were made with it.

@@ -134,6 +134,9 @@ async fn sweep(thread: Thread, services: Arc<Services>) {
         let now = services.live.nanos() / 1_000_000;
         clock::set(now);
         services.connections.sweep(thread, now);
+        if thread == Thread(0) {
+            services.live.pointer().load().runtime.limits.sweep();
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use super::listeners::ListenerState;
 use super::socket::Socket;
 use super::tls::Secured;
 use super::tls::server::NOBODY;
+use crate::limits::Entered;
 use crate::sessions::connections::{Connection, Cut};
 use crate::wire::body::BodyTracker;
 use crate::wire::head::RequestBody;
@@ -47,6 +48,8 @@ pub struct Link {
     pub secure: Option<Arc<Secured>>,
     pub connection: Arc<Connection>,
     listener: Arc<ListenerState>,
+    /// Given back with the connection.
+    _entered: Option<Entered>,
     state: Mutex<State>,
 }
 
@@ -94,6 +97,10 @@ pub struct Waits {
     pub body: Option<Duration>,
     pub write: Option<Duration>,
     pub silence: Option<Duration>,
+    /// Least bytes a second of a body that is waited for, once all waits together have lasted for `body`.
+    pub body_rate: Option<u64>,
+    /// The same of an answer that the client takes, once they have lasted for `write`.
+    pub send_rate: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -114,6 +121,9 @@ struct State {
     waits: Waits,
     reading_since: u64,
     writing_since: u64,
+    /// How long the client was waited for so far, and what came of it.
+    read_pace: Pace,
+    write_pace: Pace,
     last_progress: u64,
     /// How long the endpoint may take to begin its answer; `None` once it has.
     response_wait: Option<Duration>,
@@ -139,9 +149,9 @@ struct State {
 
 impl Link {
     pub fn new(arrived: Arrived, listener: Arc<ListenerState>, connection: Arc<Connection>) -> Arc<Link> {
-        let Arrived { socket, client, local, secure } = arrived;
+        let Arrived { socket, client, local, secure, entered } = arrived;
         let state = Mutex::new(State::new(socket));
-        Arc::new(Link { client, local, secure, connection, listener, state })
+        Arc::new(Link { client, local, secure, connection, listener, _entered: entered, state })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -206,6 +216,8 @@ impl Link {
         state.waits = waits;
         state.reading_since = 0;
         state.writing_since = 0;
+        state.read_pace = Pace::default();
+        state.write_pace = Pace::default();
         state.last_progress = clock::now_ms();
         state.response_wait = None;
         state.attempt_wait = None;
@@ -252,7 +264,7 @@ impl Link {
     pub fn becomes_tunnel(&self, silence: Duration) {
         let state = &mut *self.state();
         state.tunnel = true;
-        state.waits = Waits { body: None, write: state.waits.write, silence: Some(silence) };
+        state.waits = Waits { write: state.waits.write, silence: Some(silence), ..Waits::default() };
         state.total_by = 0;
         state.watcher = Some(ResponseTracker::new(false));
     }
@@ -439,6 +451,8 @@ impl State {
             waits: Waits::default(),
             reading_since: 0,
             writing_since: 0,
+            read_pace: Pace::default(),
+            write_pace: Pace::default(),
             last_progress: 0,
             response_wait: None,
             attempt_wait: None,
@@ -508,6 +522,7 @@ impl State {
                 if self.body_max.is_some_and(|max| self.received > max) {
                     return self.fail_read(ReadFailure::TooLarge);
                 }
+                self.read_pace.waited(self.reading_since);
                 self.reading_since = 0;
                 self.expecting &= self.received == 0;
                 self.last_request_byte = clock::now_ms();
@@ -524,6 +539,7 @@ impl State {
                 Poll::Pending => {
                     if !self.expecting && self.reading_since == 0 {
                         self.reading_since = clock::now_ms();
+                        self.read_pace.begin(self.received);
                     }
                     return Poll::Pending;
                 }
@@ -617,14 +633,12 @@ impl State {
             let slices = if self.output.is_empty() { &slices[1..] } else { &slices[..] };
             let sent = match Pin::new(&mut self.socket).poll_write_vectored(cx, slices) {
                 Poll::Pending => {
-                    if self.writing_since == 0 {
-                        self.writing_since = clock::now_ms();
-                    }
+                    self.waits_to_write();
                     return Poll::Pending;
                 }
                 Poll::Ready(sent) => sent?,
             };
-            self.writing_since = 0;
+            self.writes_again();
             let gathered = self.output.len();
             self.output.drain(..sent.min(gathered));
             if sent > gathered {
@@ -640,14 +654,12 @@ impl State {
         while !self.output.is_empty() {
             match Pin::new(&mut self.socket).poll_write(cx, &self.output) {
                 Poll::Pending => {
-                    if self.writing_since == 0 {
-                        self.writing_since = clock::now_ms();
-                    }
+                    self.waits_to_write();
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(sent)) => {
-                    self.writing_since = 0;
+                    self.writes_again();
                     self.last_progress = clock::now_ms();
                     self.output.drain(..sent);
                 }
@@ -659,17 +671,27 @@ impl State {
             match Pin::new(&mut self.socket).poll_flush(cx) {
                 Poll::Ready(flushed) => {
                     flushed?;
-                    self.writing_since = 0;
+                    self.writes_again();
                 }
                 Poll::Pending => {
-                    if self.writing_since == 0 {
-                        self.writing_since = clock::now_ms();
-                    }
+                    self.waits_to_write();
                     return Poll::Pending;
                 }
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn waits_to_write(&mut self) {
+        if self.writing_since == 0 {
+            self.writing_since = clock::now_ms();
+            self.write_pace.begin(self.written);
+        }
+    }
+
+    fn writes_again(&mut self) {
+        self.write_pace.waited(self.writing_since);
+        self.writing_since = 0;
     }
 
     fn next_deadline(&self) -> Option<(u64, Deadline)> {
@@ -688,6 +710,13 @@ impl State {
         let asked = self.attempt_since.max(self.last_request_byte);
         let attempt = if reads || writes { 0 } else { after(asked, self.attempt_wait) };
         let body = if writes { 0 } else { after(self.reading_since, self.waits.body) };
+        let slow_body = if writes {
+            0
+        } else {
+            self.read_pace.until(self.reading_since, self.received, self.waits.body, self.waits.body_rate)
+        };
+        let slow_client =
+            self.write_pace.until(self.writing_since, self.written, self.waits.write, self.waits.send_rate);
         let total = match (writes, reads) {
             (true, _) => Deadline::Write,
             (false, true) => Deadline::Body,
@@ -695,6 +724,8 @@ impl State {
         };
         [
             (body, Deadline::Body),
+            (slow_body, Deadline::Body),
+            (slow_client, Deadline::Write),
             (after(self.writing_since, self.waits.write), Deadline::Write),
             // The last word of the request has precedence over that of an attempt.
             (response, Deadline::Response),
@@ -710,4 +741,55 @@ impl State {
 
 fn after(since: u64, wait: Duration) -> u64 {
     since.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// How a client keeps up while it is waited for. What came before the first wait earns nothing: it lay in buffers.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pace {
+    begun: bool,
+    /// Bytes that were there when the first wait began.
+    from: u64,
+    waited_ms: u64,
+}
+
+impl Pace {
+    fn begin(&mut self, bytes: u64) {
+        if !self.begun {
+            *self = Pace { begun: true, from: bytes, waited_ms: 0 };
+        }
+    }
+
+    /// A wait that began then is over. 0: there was none.
+    fn waited(&mut self, since: u64) {
+        if since > 0 {
+            self.waited_ms += clock::now_ms().saturating_sub(since);
+        }
+    }
+
+    /// When the present wait has lasted for too long in view of what came of all so far; 0: never.
+    fn until(&self, since: u64, bytes: u64, grace: Option<Duration>, rate: Option<u64>) -> u64 {
+        let (Some(grace), Some(rate), true) = (grace, rate, since > 0) else { return 0 };
+        let earned = (bytes - self.from.min(bytes)).saturating_mul(1000) / rate;
+        after(since, grace).saturating_add(earned).saturating_sub(self.waited_ms).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_keeps_the_pace_may_go_on_and_one_that_does_not_may_not() {
+        let (grace, rate) = (Some(Duration::from_millis(500)), Some(100));
+        let mut pace = Pace::default();
+        pace.begin(1000);
+        assert_eq!(pace.until(0, 1000, grace, rate), 0, "nobody waits");
+        assert_eq!(pace.until(10_000, 1000, grace, None), 0, "there is no least");
+        assert_eq!(pace.until(10_000, 1000, grace, rate), 10_500, "what was there before earns nothing");
+        assert_eq!(pace.until(10_000, 1050, grace, rate), 11_000, "50 bytes are half a second");
+        pace.waited_ms = 400;
+        assert_eq!(pace.until(10_000, 1050, grace, rate), 10_600, "and waits add up");
+        pace.begin(5000);
+        assert_eq!(pace.from, 1000, "it begins once");
+    }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Notify, watch};
 
+use super::entrance::{Closed, Entrance};
 use super::tls;
 use super::tls::gate::Gate;
 use super::tls::handshake::Handshakes;
@@ -41,6 +42,7 @@ pub struct ListenerState {
     accepted: AtomicUsize,
     draining: AtomicBool,
     closed_one: Notify,
+    pub entrance: Entrance,
 }
 
 /// A place for a connection, kept for as long as it lives.
@@ -230,6 +232,7 @@ impl Listeners for Manager {
                         accepted: AtomicUsize::new(0),
                         draining: AtomicBool::new(false),
                         closed_one: Notify::new(),
+                        entrance: Entrance::default(),
                     };
                     Open { state: Arc::new(state), socket, address, bind: listener.bind }
                 }
@@ -271,6 +274,7 @@ impl Listeners for Manager {
             address: address.to_string(),
             connections: state.accepted() as u64,
             draining,
+            refused: Closed::ALL.map(|why| (why.as_str().to_string(), state.entrance.refused(why))).into(),
             tls: state.tls.load().as_ref().map(|server| tls::status::status(server, state)),
         };
         let open = self.open.borrow().clone();
@@ -350,6 +354,7 @@ mod tests {
                 header_fields: 10,
                 target_bytes: 100,
             },
+            policy: Default::default(),
             http2: crate::config::model::Http2::default(),
         }
     }

@@ -74,7 +74,7 @@ pub enum RoutePart {
     Match,
     /// Another service, or another kind of answer.
     Target,
-    /// The same target, treated otherwise: rewrite, redirect, status, headers or body.
+    /// The same target, treated otherwise: access, limits, rewrite, redirect, status, headers or body.
     Treatment,
 }
 
@@ -93,6 +93,9 @@ pub enum Policy {
     Upstream,
     Drain,
     Hold,
+    Access,
+    RateLimit,
+    Maintenance,
 }
 
 impl Policy {
@@ -110,6 +113,9 @@ impl Policy {
             Self::Upstream => "upstream",
             Self::Drain => "drain",
             Self::Hold => "hold",
+            Self::Access => "access",
+            Self::RateLimit => "rate_limit",
+            Self::Maintenance => "maintenance",
         }
     }
 }
@@ -121,6 +127,7 @@ pub enum Setting {
     Admin,
     Expose,
     AccessLog,
+    RequestId,
     Shutdown,
     Gates,
     Notifications,
@@ -134,6 +141,7 @@ impl Setting {
             Self::Admin => "admin",
             Self::Expose => "expose",
             Self::AccessLog => "access_log",
+            Self::RequestId => "request_id",
             Self::Shutdown => "shutdown",
             Self::Gates => "gates",
             Self::Notifications => "notifications",
@@ -201,7 +209,7 @@ fn changed_parts(old: &CompiledRoute, new: &crate::config::model::Route) -> Vec<
     };
     if !same_target {
         parts.push(RoutePart::Target);
-    } else if old.route.action != new.action {
+    } else if old.route.action != new.action || old.route.policy != new.policy {
         parts.push(RoutePart::Treatment);
     }
     parts
@@ -280,10 +288,16 @@ fn changed_policies(old: &CompiledService, new: &CompiledService) -> Vec<Policy>
         (Policy::Outlier, old.outlier != new.outlier),
         (Policy::Retry, old.retry != new.retry),
         (Policy::Timeouts, old.timeouts != new.timeouts),
-        (Policy::Limits, old.limits != new.limits),
+        (
+            Policy::Limits,
+            old.limits != new.limits || old.policy.in_flight_per_client != new.policy.in_flight_per_client,
+        ),
         (Policy::Upstream, old.upstream != new.upstream),
         (Policy::Drain, old.drain != new.drain),
         (Policy::Hold, old.hold != new.hold),
+        (Policy::Access, old.policy.access != new.policy.access),
+        (Policy::RateLimit, old.policy.rate_limit != new.policy.rate_limit),
+        (Policy::Maintenance, old.policy.maintenance != new.policy.maintenance),
     ];
     compared.into_iter().filter(|(_, changed)| *changed).map(|(policy, _)| policy).collect()
 }
@@ -294,6 +308,7 @@ fn changed_settings(old: &Config, new: &Config) -> Vec<Setting> {
         (Setting::Admin, old.admin != new.admin),
         (Setting::Expose, old.expose != new.expose),
         (Setting::AccessLog, old.access_log != new.access_log),
+        (Setting::RequestId, old.request_id != new.request_id),
         (Setting::Shutdown, old.shutdown != new.shutdown),
         (Setting::Gates, old.gates != new.gates),
         (Setting::Notifications, old.notifications != new.notifications),

@@ -45,6 +45,7 @@ pub struct Matcher {
 }
 
 /// What of a request routing looks at. Borrowed, nothing is copied.
+#[derive(Debug, Clone, Copy)]
 pub struct RequestView<'a> {
     pub method: &'a http::Method,
     /// Lower case, without port; empty when there is none.

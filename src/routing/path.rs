@@ -6,10 +6,18 @@
 //! refused: encoded slashes, backslashes and control characters, and dot segments that hide behind
 //! parameters (`/..;/`, which servlet containers resolve).
 //!
-//! Left out on purpose: any other `;` is an ordinary character of its segment, as in the RFC, and escapes of
-//! reserved characters (`%40`) stay distinct from the characters themselves.
+//! Any other `;` is an ordinary character of its segment, as in the RFC. But servlet containers cut `;` and what follows
+//! it off a segment, so a path with one is matched in both readings ([`Table::route_path`]), and refused where they go
+//! to different routes. Overlong UTF-8 (`%C0%AE`, a dot to lenient decoders) is refused like the character that it stands
+//! for.
+//!
+//! Left out on purpose: escapes of reserved characters (`%40`) stay distinct from the characters themselves, and
+//! case is what it is. `docs/paths.md` says what an endpoint must not do behind this.
 
 use std::borrow::Cow;
+
+use super::matcher::RequestView;
+use super::table::{RouteIdx, Table};
 
 /// A path with two readings, refused with 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +26,8 @@ pub enum PathProblem {
     NotAbsolute,
     #[error("contains an encoded slash, backslash or control character, or a dot segment with parameters")]
     Ambiguous,
+    #[error("leads elsewhere once the parameters of its segments are cut off")]
+    Parameters,
     #[error("climbs above the root")]
     AboveRoot,
     #[error("contains a malformed percent sequence")]
@@ -54,6 +64,36 @@ pub fn normalise(path: &str) -> Result<Cow<'_, str>, PathProblem> {
     Ok(Cow::Owned(out))
 }
 
+/// The path without `;` and what follows it in each segment, if it has any: what servlet containers make of it.
+pub fn without_parameters(normal: &str) -> Option<Cow<'_, str>> {
+    if !normal.contains([';', '%']) {
+        return None;
+    }
+    let bare = |segment: &str| segment.find(';').into_iter().chain(segment.find("%3B")).min();
+    if normal.split('/').all(|segment| bare(segment).is_none()) {
+        return None;
+    }
+    let segments: Vec<&str> =
+        normal.split('/').map(|segment| bare(segment).map_or(segment, |end| &segment[..end])).collect();
+    let joined = segments.join("/");
+    // Cutting may have left empty segments, never a dot segment: those that hide one are refused.
+    Some(Cow::Owned(normalise(&joined).map_or_else(|_| joined.clone(), Cow::into_owned)))
+}
+
+impl Table {
+    /// [`Table::route`] for a path in normal form, refused if another reading of the path leads to another route.
+    pub fn route_path(&self, request: &RequestView<'_>) -> Result<Option<RouteIdx>, PathProblem> {
+        let route = self.route(request);
+        if let Some(bare) = without_parameters(request.path) {
+            let other = RequestView { path: &bare, ..*request };
+            if self.route(&other) != route {
+                return Err(PathProblem::Parameters);
+            }
+        }
+        Ok(route)
+    }
+}
+
 /// Whether a path that begins with a slash is in normal form. May say no to one that is, never yes to one
 /// that is not.
 fn is_normal(path: &[u8]) -> bool {
@@ -68,7 +108,10 @@ fn is_normal(path: &[u8]) -> bool {
             },
             Class::Percent => match path.get(at + 1..at + 3).map(|digits| (digits, escaped(digits))) {
                 Some((digits, Some(byte)))
-                    if !digits.iter().any(u8::is_ascii_lowercase) && !is_unreserved(byte) && !is_refused(byte) =>
+                    if !digits.iter().any(u8::is_ascii_lowercase)
+                        && !is_unreserved(byte)
+                        && !is_refused(byte)
+                        && !is_overlong(byte, &path[at + 3..]) =>
                 {
                     at += 2;
                 }
@@ -104,7 +147,7 @@ fn push_segment(out: &mut String, segment: &str) -> Result<(), PathProblem> {
             Class::Percent => {
                 let byte = bytes.get(at..at + 2).and_then(escaped).ok_or(PathProblem::BadEscape)?;
                 at += 2;
-                if is_refused(byte) {
+                if is_refused(byte) || is_overlong(byte, &bytes[at..]) {
                     return Err(PathProblem::Ambiguous);
                 }
                 if is_unreserved(byte) { out.push(char::from(byte)) } else { push_escape(out, byte) }
@@ -133,6 +176,20 @@ fn escaped(digits: &[u8]) -> Option<u8> {
 /// Bytes that some software takes for structure once it has decoded them.
 fn is_refused(byte: u8) -> bool {
     byte < b' ' || matches!(byte, 0x7f | b'/' | b'\\')
+}
+
+/// Begins a longer spelling of a character than UTF-8 has, with the escape of the next byte in `rest`. Valid text never
+/// does; Latin-1 hardly ever.
+fn is_overlong(byte: u8, rest: &[u8]) -> bool {
+    if !matches!(byte, 0xc0 | 0xc1 | 0xe0 | 0xf0) {
+        return false;
+    }
+    let Some(next) = rest.strip_prefix(b"%").and_then(|rest| rest.get(..2)).and_then(escaped) else { return false };
+    match byte {
+        0xc0 | 0xc1 => (0x80..=0xbf).contains(&next),
+        0xe0 => (0x80..=0x9f).contains(&next),
+        _ => (0x80..=0x8f).contains(&next),
+    }
 }
 
 const fn is_unreserved(byte: u8) -> bool {
@@ -207,6 +264,23 @@ mod tests {
     }
 
     #[test]
+    fn parameters_are_cut_off_every_segment() {
+        for (path, bare) in [
+            ("/a/b", None),
+            ("/a%20b", None),
+            ("/a;x=1/b", Some("/a/b")),
+            ("/a%3Bx/b;y", Some("/a/b")),
+            ("/;x/a", Some("/a")),
+            ("/a;/;/b;", Some("/a/b")),
+            ("/;", Some("/")),
+            ("/a/;x", Some("/a/")),
+            ("/a%3B;b", Some("/a")),
+        ] {
+            assert_eq!(without_parameters(path).as_deref(), bare, "{path}");
+        }
+    }
+
+    #[test]
     fn two_readings_are_refused() {
         use PathProblem::*;
         for (path, problem) in [
@@ -220,6 +294,10 @@ mod tests {
             ("/a%0d%0ab", Ambiguous),
             ("/a%7f", Ambiguous),
             ("/x/..;/forbidden", Ambiguous),
+            ("/%c0%ae%c0%ae/forbidden", Ambiguous),
+            ("/%C0%AFforbidden", Ambiguous),
+            ("/%e0%80%af", Ambiguous),
+            ("/%f0%80%80%af", Ambiguous),
             ("/x/..;a=b/forbidden", Ambiguous),
             ("/x/.;/forbidden", Ambiguous),
             ("/x/%2e%2e%3b/forbidden", Ambiguous),

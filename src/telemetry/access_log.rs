@@ -37,6 +37,9 @@ pub struct AccessRecord {
     /// The client's `x-request-id`, or one made here.
     pub request_id: RequestId,
     pub client: IpAddr,
+    /// Who passed the request on, if that was not the client itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<IpAddr>,
     pub listener: Name,
     #[serde(serialize_with = "as_str")]
     pub method: http::Method,

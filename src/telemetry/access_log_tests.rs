@@ -6,6 +6,7 @@ fn record(nth: u64) -> AccessRecord {
         at: 1_700_000_000_000 + nth,
         request_id: RequestId::made(7, nth),
         client: IpAddr::from([192, 0, 2, 1]),
+        peer: None,
         listener: "web".into(),
         method: http::Method::GET,
         host: "shop.test".into(),

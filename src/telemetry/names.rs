@@ -57,6 +57,10 @@ pub const RETRIES_DENIED_TOTAL: &str = "switchback_retries_denied_total";
 pub const DRAIN_REMAINING: &str = "switchback_drain_remaining";
 /// Gauge: open client connections. `listener`.
 pub const CONNECTIONS: &str = "switchback_connections";
+/// Counter: connections closed before TLS and HTTP. `listener`, `reason`: see [`crate::net::entrance::Closed`].
+pub const CONNECTIONS_REFUSED_TOTAL: &str = "switchback_connections_refused_total";
+/// Counter: requests that a policy refused. `service`, `reason`: see [`crate::limits::Refusal`].
+pub const REFUSED_TOTAL: &str = "switchback_refused_total";
 /// Gauge: seconds until a certificate ends, negative once it has. `listener`, `name`.
 pub const TLS_CERTIFICATE_EXPIRY_SECONDS: &str = "switchback_tls_certificate_expiry_seconds";
 /// Gauge: 0 while the files of a certificate on disk cannot be used. `listener`, `name`.

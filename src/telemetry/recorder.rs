@@ -171,6 +171,7 @@ mod tests {
                 address: String::new(),
                 connections: 0,
                 draining: false,
+                refused: BTreeMap::new(),
                 tls: None,
             }]
         }

@@ -16,6 +16,7 @@ use crate::config::model::Name;
 use crate::control::Snapshot;
 use crate::control::api::{DrainStatus, ListenerStatus, TlsStatus};
 use crate::endpoints::{Runtime, ServiceRuntime};
+use crate::limits::Refusal;
 use crate::outcome::{Codes, CodesKey, DURATION_BOUNDS, ErrorClass, RetryReason};
 use crate::routing::{Share, VersionIdx};
 use crate::sessions::Kind;
@@ -34,6 +35,7 @@ pub(super) fn write(sources: &Sources, series: &mut Series, out: &mut Exposition
     let listeners = sources.listeners.status();
     connections(&listeners, out);
     tls(&listeners, out);
+    refusals(&snapshot.runtime.services, out);
 
     let number = snapshot.generation.number() as f64;
     out.single(names::CONFIG_GENERATION, Type::Gauge, "Number of the live generation.", number);
@@ -235,6 +237,28 @@ fn connections(listeners: &[ListenerStatus], out: &mut Exposition) {
     let mut family = out.family(names::CONNECTIONS, Type::Gauge, "Open client connections.");
     for (listener, count) in open {
         family.sample(&[("listener", listener)], count as f64);
+    }
+    let mut refused: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for listener in listeners {
+        for (reason, count) in &listener.refused {
+            *refused.entry((&listener.name, reason)).or_default() += count;
+        }
+    }
+    let help = "Connections closed before TLS and HTTP.";
+    let mut family = out.family(names::CONNECTIONS_REFUSED_TOTAL, Type::Counter, help);
+    for ((listener, reason), count) in refused {
+        family.sample(&[("listener", listener), ("reason", reason)], count as f64);
+    }
+}
+
+fn refusals(services: &[Arc<ServiceRuntime>], out: &mut Exposition) {
+    let help = "Requests that a policy of the route or service refused.";
+    let mut family = out.family(names::REFUSED_TOTAL, Type::Counter, help);
+    for service in services {
+        for why in Refusal::ALL {
+            let labels = [("service", &*service.name), ("reason", why.as_str())];
+            family.sample(&labels, service.core.refused.of(why) as f64);
+        }
     }
 }
 

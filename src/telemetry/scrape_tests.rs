@@ -79,6 +79,7 @@ fn endpoints_splits_drains_and_listeners_are_gauges() {
         address: address.into(),
         connections,
         draining,
+        refused: [("access".to_string(), connections)].into(),
         tls: None,
     };
     let row = |version, weight, requests| SplitRow {

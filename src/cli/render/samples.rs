@@ -248,11 +248,13 @@ pub fn status() -> Status {
             address: "0.0.0.0:8080".into(),
             connections: 64,
             draining: false,
+            refused: BTreeMap::new(),
             tls: None,
         }],
         services: vec![ServiceStatus {
             name: "shop".into(),
             held: false,
+            maintenance: false,
             waiting: 0,
             sticky: "cookie".into(),
             intent: weights(&[("v1", 100)]),

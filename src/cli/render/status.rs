@@ -73,6 +73,9 @@ fn one_service(out: &mut String, service: &ServiceStatus, now: u64, colour: bool
     if !service.sticky.is_empty() && service.sticky != "none" {
         out.push_str(&format!("  sticky {}", service.sticky));
     }
+    if service.maintenance {
+        out.push_str(&paint("  MAINTENANCE", Tone::Attention, colour));
+    }
     if service.held {
         out.push_str(&paint(&format!("  HELD, {} waiting", service.waiting), Tone::Attention, colour));
     } else if service.waiting > 0 {

@@ -106,6 +106,7 @@ fn listener(raw: &raw::Listener, around: &Around<'_>, found: &mut Found) -> List
             write: time(|it| &it.write).unwrap_or_default(),
         },
         limits,
+        policy: super::policy::listener(raw, found),
         http2: super::http2::http2(raw),
     }
 }

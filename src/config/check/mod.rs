@@ -11,6 +11,7 @@ mod http2;
 mod listeners;
 mod notices;
 mod paths;
+mod policy;
 mod resilience;
 mod rollout;
 mod routes;
@@ -38,6 +39,8 @@ pub struct Around<'a> {
     pub bases: &'a [PathBuf],
     /// Reads a small text file; the error is for people.
     pub read: &'a dyn Fn(&Path) -> Result<String, String>,
+    /// The same for a page that clients are shown.
+    pub read_page: &'a dyn Fn(&Path) -> Result<String, String>,
     /// Reads a file of certificates or keys.
     pub read_bytes: &'a dyn Fn(&Path) -> Result<Vec<u8>, String>,
     /// Seconds since the Unix epoch.
@@ -85,6 +88,7 @@ pub fn check(raw: &Raw, around: &mut Around<'_>, found: &mut Found) -> Config {
         admin,
         expose: model::Expose { response_headers: raw.expose.get().is_some_and(|it| it.response_headers.value().0) },
         access_log: access_log(raw, around),
+        request_id: policy::request_id(raw, found),
         shutdown: shutdown(raw, found),
         routes,
         services,

@@ -33,6 +33,7 @@ pub fn routes(raw: &Raw, known: &Names<'_>, found: &mut Found) -> Vec<Route> {
         }
         let Some(raw_match) = route.matcher.get() else { continue };
         let matcher = matcher(raw_match, found);
+        let policy = super::policy::route(route, found);
         let action = action(known, route, raw_match, &matcher, span, found);
         if found.errors() > errors_before {
             // What follows compares values, some of which are placeholders now.
@@ -43,7 +44,7 @@ pub fn routes(raw: &Raw, known: &Names<'_>, found: &mut Found) -> Vec<Route> {
                 .warning(route.name.written().map_or(span, |it| it.1), format!("route `{label}` gets no requests"))
                 .why(format!("`{first}` above matches the same and comes first"));
         }
-        routes.extend(action.map(|action| Route { name: name(label), matcher, action }));
+        routes.extend(action.map(|action| Route { name: name(label), matcher, policy, action }));
     }
     routes
 }

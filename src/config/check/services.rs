@@ -46,6 +46,7 @@ pub fn service(
             max_wait: raw.hold.get().map(|it| it.max_wait.value().0).unwrap_or_default(),
             max_requests: raw.hold.get().map_or(0, |it| it.max_requests.value().0 as usize),
         },
+        policy: super::policy::service(raw, around, found),
     }
 }
 

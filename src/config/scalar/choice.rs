@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use super::super::decode::{Scalar, Wrong};
 use super::super::hint;
 use super::super::model::RetryMethods;
+use super::super::model::policy::ProxyMode;
 use super::super::model::rollout::{HookPoint, NoticeKind, Strategy, Then, Weekday};
 use super::super::model::tls::{Alpn, ClientMode, TlsVersion};
 
@@ -50,6 +51,11 @@ fn unknown(text: &str, words: &[&str]) -> Wrong {
 words!(Strategy, "a strategy" {
     "canary" => Canary,
     "blue_green" | "blue-green" => BlueGreen,
+});
+
+words!(ProxyMode, "`required` or `optional`" {
+    "required" => Required,
+    "optional" => Optional,
 });
 
 words!(Then, "`rollback` or `pause`" {

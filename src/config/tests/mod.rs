@@ -3,6 +3,7 @@
 mod broken;
 mod files;
 mod messages;
+mod policies;
 mod rollout;
 mod rollout_values;
 mod round_trip;

@@ -13,8 +13,8 @@ use proptest::sample::select;
 
 use super::super::model::*;
 use super::super::render::to_yaml;
-use super::good;
 use super::rollout_values::{fit, gate, notification, rollout};
+use super::{good, policies};
 
 pub(super) fn name() -> impl Strategy<Value = Name> {
     // Names that YAML would read as something else are the point.
@@ -253,6 +253,7 @@ fn service() -> impl Strategy<Value = Service> {
                     upstream: Upstream { keepalive_idle },
                     drain: Drain { requests: three.0, streams: three.1, sessions: three.2, reconnect_spread: three.3 },
                     hold: Hold { max_wait: four.0, max_requests: four.1 },
+                    policy: policies::service(connect, four.1 as u32),
                 }
             },
         )
@@ -292,6 +293,7 @@ fn config() -> impl Strategy<Value = Config> {
                     header_fields: few,
                     target_bytes: 1024 * few,
                 };
+                let policy = policies::listener(time, many as u32);
                 let http2 = Http2 {
                     prior_knowledge: few % 2 == 0,
                     streams: few as u32,
@@ -299,7 +301,17 @@ fn config() -> impl Strategy<Value = Config> {
                     resets: many as u32,
                     control_frames: 10 * few as u32,
                 };
-                (name, Listener { bind: SocketAddr::from(([127, 0, 0, 1], 0)), tls: None, timeouts, limits, http2 })
+                (
+                    name,
+                    Listener {
+                        bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+                        tls: None,
+                        timeouts,
+                        limits,
+                        http2,
+                        policy,
+                    },
+                )
             });
             let routes: Vec<Route> = routes
                 .into_iter()
@@ -313,7 +325,7 @@ fn config() -> impl Strategy<Value = Config> {
                         1 => Action::Redirect { to: "https://x.test/y?z=${A}".into(), status: 308 },
                         _ => Action::Respond { status, headers, body },
                     };
-                    Route { name: Arc::from(format!("r{at}")), matcher, action }
+                    Route { name: Arc::from(format!("r{at}")), policy: policies::route(at), matcher, action }
                 })
                 .collect();
             let expect = routes.first().map(|route| Expect {
@@ -337,6 +349,7 @@ fn config() -> impl Strategy<Value = Config> {
                     to: if flag { AccessLogTarget::File("/var/log/a".into()) } else { AccessLogTarget::Stdout },
                     buffer: 7,
                 },
+                request_id: policies::request_id(flag),
                 shutdown: Shutdown {
                     pre_drain: Duration::from_millis(1),
                     linger: Duration::ZERO,

@@ -23,6 +23,7 @@ impl Link {
             secure: of.secure.clone(),
             connection,
             listener: of.listener.clone(),
+            _entered: None,
             state,
         })
     }
@@ -38,6 +39,7 @@ impl Link {
         let state = &mut *self.state();
         if !state.expecting && state.reading_since == 0 {
             state.reading_since = clock::now_ms();
+            state.read_pace.begin(state.received);
         }
     }
 
@@ -45,6 +47,7 @@ impl Link {
     pub fn body_came(&self, len: usize) -> Result<(), ReadFailure> {
         let state = &mut *self.state();
         state.received += len as u64;
+        state.read_pace.waited(state.reading_since);
         state.reading_since = 0;
         state.expecting = false;
         state.last_request_byte = clock::now_ms();
@@ -65,10 +68,7 @@ impl Link {
 
     /// The client takes nothing for now.
     pub fn write_waits(&self) {
-        let state = &mut *self.state();
-        if state.writing_since == 0 {
-            state.writing_since = clock::now_ms();
-        }
+        self.state().waits_to_write();
     }
 
     /// How much of the answer's payload may go out.
@@ -91,7 +91,7 @@ impl Link {
         let state = &mut *self.state();
         state.written += bytes.len() as u64;
         state.last_progress = clock::now_ms();
-        state.writing_since = 0;
+        state.writes_again();
         state.expecting = false;
         if state.reading_since > 0 {
             state.reading_since = state.last_progress;

@@ -118,3 +118,15 @@ fn services_routes_listeners_and_settings_are_matched_by_name() {
     assert!(!difference.routes_reordered);
     assert!(after(|config| config.routes.swap(0, 1)).routes_reordered);
 }
+
+#[test]
+fn who_may_come_in_is_a_difference() {
+    let only = || Access {
+        allow: Some(["10.0.0.0/8".parse().expect("a network")].into_iter().collect()),
+        ..Access::default()
+    };
+    let difference = after(|config| shop(config).policy.access = only());
+    assert_eq!(difference.services[0].policies, [Policy::Access]);
+    let difference = after(|config| config.routes[0].policy.access = only());
+    assert_eq!(difference.routes[0].parts, [RoutePart::Treatment]);
+}

@@ -41,6 +41,7 @@ pub(super) fn service(versions: &[&str], intent: Intent) -> Service {
         upstream: Upstream { keepalive_idle: secs(4) },
         drain: Drain { requests: secs(30), streams: secs(600), sessions: secs(600), reconnect_spread: secs(30) },
         hold: Hold { max_wait: secs(5), max_requests: 1024 },
+        policy: Default::default(),
     }
 }
 
@@ -65,6 +66,7 @@ pub(super) fn config(routes: Vec<Route>, services: Vec<(&str, Service)>) -> Conf
         admin: Admin { bind: AdminBind::Tcp("127.0.0.1:9900".parse().expect("an address")), insecure: false },
         expose: Expose::default(),
         access_log: AccessLog { to: AccessLogTarget::Off, buffer: 8192 },
+        request_id: None,
         shutdown: Shutdown {
             pre_drain: Duration::from_secs(2),
             linger: Duration::from_secs(1),
@@ -88,6 +90,7 @@ pub(super) fn route(name: &str, host: &str, path: PathMatch) -> Route {
     Route {
         name: name.into(),
         matcher,
+        policy: Default::default(),
         action: Action::Respond { status: 200, headers: vec![], body: name.to_owned() },
     }
 }
