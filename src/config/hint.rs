@@ -32,6 +32,7 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["set_real_ip_from", "trusted_ips", "trustedIPs", "forwardedHeaders"], "here it is called `trusted_proxies`"),
     (&["ratelimit", "rateLimit", "limit_req", "throttle"], "here it is called `rate_limit`"),
     (&["requestId", "correlation_id", "trace_id"], "here it is called `request_id`"),
+    (&["gzip", "brotli", "compress", "encode", "compressor"], "here it is called `compression`"),
     (&["restarts"], "here it is called `crashes`"),
     (&["interval"], "here it is called `every`"),
     (&["num_retries", "numRetries", "max_retries", "tries"], "here it is called `attempts`, under `retry`"),

@@ -24,8 +24,8 @@ pub use endpoints::{Balance, BalanceBy, Endpoint, EndpointAddress, HashKey};
 pub use http2::Http2;
 pub use networks::Networks;
 pub use policy::{
-    Access, ListenerPolicy, Maintenance, ProxyMode, ProxyProtocol, RateKey, RateLimit, RequestIds, RoutePolicy,
-    ServicePolicy,
+    Access, Coding, Compression, ListenerPolicy, Maintenance, MediaType, ProxyMode, ProxyProtocol, RateKey, RateLimit,
+    RequestIds, RoutePolicy, ServicePolicy,
 };
 pub use resilience::{Retry, RetryMethods, RetryOn};
 // All but `Strategy`, which tests know as a trait of proptest.

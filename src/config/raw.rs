@@ -25,7 +25,7 @@ mod tls;
 pub use endpoints::{Balance, Endpoint, HashKey};
 pub use http2::Http2;
 pub use notices::{Gate, NoticeHook, Notification};
-pub use policy::{Access, Maintenance, ProxyProtocol, RateKey, RateLimit, RequestIds};
+pub use policy::{Access, Compression, Maintenance, ProxyProtocol, RateKey, RateLimit, RequestIds};
 pub use resilience::{Retry, RetryOn};
 pub use rollout::{
     Custom, Events, Freeze, Guardrails, LatencyBelow, Prometheus, Rollout, Shield, Stage, StageKeys, StageMatch,
@@ -305,6 +305,8 @@ keys! {
         rate_limit: RateLimit = optional,
         /// Answers instead of the service, testers excepted.
         maintenance: Maintenance = optional,
+        /// Makes answers smaller. Off without the section.
+        compression: Compression = optional,
     }
 }
 

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::Version;
 use http::header;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_error::{Error, ErrorSource, ErrorType, Result};
+use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::answer::Answer;
 use super::at_once::{self, Boxed};
+use super::compress::{self, Asked, Encoder, Verdict};
 use super::context::{Context, RequestLine};
 use super::direct::Directed;
 use super::failure::{classify, explain, is_stale};
@@ -159,6 +161,26 @@ impl ProxyHttp for App {
         'd: 'e,
     {
         at_once::done(self.reply(session, response, ctx))
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<Duration>> {
+        if let Some(encoder) = &mut ctx.encoder {
+            let encoder = encoder.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let piece = body.take().unwrap_or_default();
+            let encoded = encoder.encode(&piece, end_of_stream);
+            let encoded = encoded.or_err(ErrorType::InternalError, "the body cannot be compressed")?;
+            *body = (!encoded.is_empty()).then_some(encoded);
+            if end_of_stream {
+                ctx.encoder = None;
+            }
+        }
+        Ok(None)
     }
 
     fn error_while_proxy(
@@ -378,10 +400,15 @@ impl App {
             exposed: None,
             cookie: None,
         };
+        // The end of an HTTP/2 body may come with trailers, after which nothing can be sent.
+        let may_compress = is_final && status != 101 && response.version < Version::HTTP_2;
         if headers::to_client(response, &reply)? == Persistence::Close {
             session.set_keepalive(None);
         }
         ctx.ends_with_connection = reply.http10 && !response.headers.contains_key(header::CONTENT_LENGTH);
+        if may_compress {
+            ctx.compress(session.req_header(), response)?;
+        }
         if is_final {
             ctx.decorate(response)?;
             ctx.status = status;
@@ -453,6 +480,28 @@ impl Context {
             Action::Forward { rewrite, .. } => Some(rewrite),
             Action::Redirect { .. } | Action::Respond { .. } => None,
         }
+    }
+
+    /// Makes the answer smaller, if that is wanted and the client can read it.
+    fn compress(&mut self, request: &RequestHeader, response: &mut ResponseHeader) -> Result<()> {
+        let Some(policy) = self.compiled_service().and_then(|service| service.service.policy.compression.as_ref())
+        else {
+            return Ok(());
+        };
+        let asked = Asked { version: request.version, headers: &request.headers };
+        let mut verdict = compress::decide(policy, asked, response);
+        let mut encoder = None;
+        if let Verdict::Encode(coding) = verdict
+            && request.method != http::Method::HEAD
+        {
+            encoder = Encoder::new(coding, policy.level);
+            if encoder.is_none() {
+                verdict = Verdict::LeaveForThisClient;
+            }
+        }
+        compress::adjust(response, verdict, request.version == Version::HTTP_11)?;
+        self.encoder = encoder.map(std::sync::Mutex::new);
+        Ok(())
     }
 
     fn version_meter(&self) -> Option<&crate::outcome::Meter> {

@@ -1,13 +1,14 @@
 //! What one request carries through the engine's phases. Dropping it is the one place where the request is
 //! accounted for, so a cancelled exchange, a panic or a vanished client leaks nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
 use super::admit::Admitted;
 use super::app::Incoming;
+use super::compress::Encoder;
 use super::headers;
 use super::held::Held;
 use super::judged::Judged;
@@ -56,6 +57,8 @@ pub struct Context {
     /// Whose request it is.
     pub origin: Origin,
     pub admitted: Admitted,
+    /// Makes the answer's body smaller. Never shared: the engine demands `Sync`.
+    pub encoder: Option<Mutex<Encoder>>,
     pub upgrade: Option<Upgrade>,
     pub held: Arc<Held>,
     pub thread: Thread,
@@ -116,6 +119,7 @@ impl Context {
             services,
             origin: Origin::peer(link.client.ip()),
             admitted: Admitted::default(),
+            encoder: None,
             link,
             client,
             upgrade,

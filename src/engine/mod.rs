@@ -11,6 +11,7 @@ mod agreement;
 pub mod answer;
 pub mod app;
 mod at_once;
+pub mod compress;
 pub mod connection;
 pub mod context;
 pub mod copies;

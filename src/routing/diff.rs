@@ -96,6 +96,7 @@ pub enum Policy {
     Access,
     RateLimit,
     Maintenance,
+    Compression,
 }
 
 impl Policy {
@@ -116,6 +117,7 @@ impl Policy {
             Self::Access => "access",
             Self::RateLimit => "rate_limit",
             Self::Maintenance => "maintenance",
+            Self::Compression => "compression",
         }
     }
 }
@@ -298,6 +300,7 @@ fn changed_policies(old: &CompiledService, new: &CompiledService) -> Vec<Policy>
         (Policy::Access, old.policy.access != new.policy.access),
         (Policy::RateLimit, old.policy.rate_limit != new.policy.rate_limit),
         (Policy::Maintenance, old.policy.maintenance != new.policy.maintenance),
+        (Policy::Compression, old.policy.compression != new.policy.compression),
     ];
     compared.into_iter().filter(|(_, changed)| *changed).map(|(policy, _)| policy).collect()
 }

@@ -41,6 +41,7 @@ mod listeners;
 mod plan_explain;
 mod policy_answers;
 mod policy_clients;
+mod policy_compression;
 mod policy_limits;
 mod policy_paths;
 mod reload_zd5;

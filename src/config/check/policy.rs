@@ -8,7 +8,8 @@ use super::super::decode::{Field, List};
 use super::super::found::Found;
 use super::super::model::networks::Networks;
 use super::super::model::policy::{
-    Access, ListenerPolicy, Maintenance, ProxyProtocol, RateKey, RateLimit, RequestIds, RoutePolicy, ServicePolicy,
+    Access, Coding, Compression, ListenerPolicy, Maintenance, MediaType, ProxyProtocol, RateKey, RateLimit, RequestIds,
+    RoutePolicy, ServicePolicy,
 };
 use super::super::raw::{self, Raw};
 use super::super::scalar::Network;
@@ -32,6 +33,7 @@ pub fn service(raw: &raw::Service, around: &Around<'_>, found: &mut Found) -> Se
         access: access(&raw.access, found),
         rate_limit: rate_limit(&raw.rate_limit),
         maintenance: maintenance(&raw.maintenance, around, found),
+        compression: compression(&raw.compression, found),
         in_flight_per_client: limits.and_then(|it| it.in_flight_per_client.get()).map(|it| it.0 as u32),
     }
 }
@@ -57,6 +59,58 @@ fn rate_limit(field: &Field<raw::RateLimit>) -> Option<RateLimit> {
         raw::RateKey::By(by) => RateKey::Header(by.header.get()?.0.clone()),
     };
     Some(RateLimit { key, count: rate.count, per: rate.per, burst: burst.unwrap_or(rate.count) })
+}
+
+/// What is worth it: not what is compressed by its nature.
+const COMPRESSIBLE: &[&str] = &[
+    "text/html",
+    "text/css",
+    "text/plain",
+    "text/csv",
+    "text/xml",
+    "text/javascript",
+    "text/markdown",
+    "application/javascript",
+    "application/json",
+    "application/ld+json",
+    "application/manifest+json",
+    "application/problem+json",
+    "application/xml",
+    "application/rss+xml",
+    "application/atom+xml",
+    "application/xhtml+xml",
+    "application/wasm",
+    "application/vnd.ms-fontobject",
+    "font/otf",
+    "font/ttf",
+    "image/svg+xml",
+];
+
+fn compression(field: &Field<raw::Compression>, found: &mut Found) -> Option<Compression> {
+    let raw = field.get()?;
+    let mut codings: Vec<Coding> = Vec::new();
+    for (coding, span) in raw.algorithms.get().into_iter().flat_map(|many| many.0.good()) {
+        if codings.contains(coding) {
+            found.error(span, format!("`{}` is given twice", coding.as_str()));
+        }
+        codings.push(*coding);
+    }
+    for (is_empty, written, key) in [
+        (raw.algorithms.get().is_some_and(|many| many.0.0.is_empty()), raw.algorithms.key(), "algorithms"),
+        (raw.types.get().is_some_and(|list| list.0.is_empty()), raw.types.key(), "types"),
+    ] {
+        if let (true, Some(span)) = (is_empty, written) {
+            found.error(span, format!("`{key}` is empty")).hint("leave `compression` out to turn it off");
+        }
+    }
+    if codings.is_empty() {
+        codings.extend(Coding::ALL);
+    }
+    let types = match raw.types.get() {
+        Some(list) => list.good().map(|(it, _)| it.0.clone()).collect(),
+        None => COMPRESSIBLE.iter().filter_map(|text| MediaType::new(text)).collect(),
+    };
+    Some(Compression { codings, level: raw.level.value().0 as u32, min_size: raw.min_size.value().0, types })
 }
 
 fn maintenance(field: &Field<raw::Maintenance>, around: &Around<'_>, found: &mut Found) -> Option<Maintenance> {

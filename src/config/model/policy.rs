@@ -61,6 +61,7 @@ pub struct ServicePolicy {
     pub access: Access,
     pub rate_limit: Option<RateLimit>,
     pub maintenance: Option<Maintenance>,
+    pub compression: Option<Compression>,
     /// Requests at once of one client address; 429 above.
     pub in_flight_per_client: Option<u32>,
 }
@@ -100,6 +101,64 @@ pub struct Maintenance {
     pub retry_after: Option<Duration>,
     /// Clients that are let through.
     pub allow: Networks,
+}
+
+/// Answers made smaller for clients that can read them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compression {
+    /// Ours first; what the client likes best comes before.
+    pub codings: Vec<Coding>,
+    /// From 1 (fast) to 9 (small).
+    pub level: u32,
+    /// Smaller answers are left alone.
+    pub min_size: u64,
+    pub types: Vec<MediaType>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    Gzip,
+    Brotli,
+    Zstd,
+}
+
+impl Coding {
+    pub const ALL: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
+
+    /// As in `Accept-Encoding`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Coding::Gzip => "gzip",
+            Coding::Brotli => "br",
+            Coding::Zstd => "zstd",
+        }
+    }
+}
+
+/// `text/html`, or `text/*`; lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaType(String);
+
+impl MediaType {
+    pub fn new(text: &str) -> Option<MediaType> {
+        let token = |part: &str| {
+            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+        };
+        let (kind, subtype) = text.split_once('/')?;
+        (token(kind) && (subtype == "*" || token(subtype))).then(|| MediaType(text.to_ascii_lowercase()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `essence`: without parameters.
+    pub fn matches(&self, essence: &[u8]) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(kind) => essence.get(..kind.len()).is_some_and(|it| it.eq_ignore_ascii_case(kind.as_bytes())),
+            None => essence.eq_ignore_ascii_case(self.0.as_bytes()),
+        }
+    }
 }
 
 /// A name for each request.

@@ -2,11 +2,13 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::config::decode::{Decode, List};
+use crate::config::decode::{Decode, List, OneOrMany};
 use crate::config::found::Found;
 use crate::config::keys::keys;
-use crate::config::model::policy::ProxyMode;
-use crate::config::scalar::{AnyText, Count, Flag, Frequency, Header, HeaderText, Network, Text, Time};
+use crate::config::model::policy::{Coding, ProxyMode};
+use crate::config::scalar::{
+    AnyText, Count, Flag, Frequency, Header, HeaderText, MediaTypeText, Network, Size, Text, Time,
+};
 use crate::config::tree::{Node, Value};
 
 keys! {
@@ -108,5 +110,21 @@ keys! {
         trust: Flag = default("true"),
         /// Sends it back with the answer.
         respond: Flag = default("false"),
+    }
+}
+
+keys! {
+    /// Makes answers smaller for clients that say that they can read them.
+    Compression {
+        /// One or a list of `zstd`, `br` and `gzip`: which are used, the first where a client likes several as much. Without
+        /// it, all three in that order.
+        algorithms: OneOrMany<Coding> = optional,
+        /// From 1 (fast) to 9 (small).
+        level: Count<1, 9> = default("4"),
+        /// Smaller answers are left alone; those of unknown length are not.
+        min_size: Size<0, 1_073_741_824> = default("1KiB"),
+        /// Media types, or `text/*`. Without it, text, JSON, JavaScript, XML, SVG, WebAssembly and fonts that are not
+        /// compressed themselves.
+        types: List<MediaTypeText> = optional,
     }
 }

@@ -35,6 +35,13 @@ pub fn service(policy: &ServicePolicy, out: &mut Map<String, Value>) {
     if let Some(it) = &policy.maintenance {
         out.insert("maintenance".into(), maintenance(it));
     }
+    if let Some(it) = &policy.compression {
+        let codings: Value = it.codings.iter().map(|coding| Value::from(coding.as_str())).collect();
+        let types: Value = it.types.iter().map(|it| text(it.as_str())).collect();
+        let min_size = write_size(it.min_size);
+        let compression = json!({ "algorithms": codings, "level": it.level, "min_size": min_size, "types": types });
+        out.insert("compression".into(), compression);
+    }
     if let Some(count) = policy.in_flight_per_client {
         limits(out).insert("in_flight_per_client".into(), count.into());
     }

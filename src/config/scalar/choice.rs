@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use super::super::decode::{Scalar, Wrong};
 use super::super::hint;
 use super::super::model::RetryMethods;
-use super::super::model::policy::ProxyMode;
+use super::super::model::policy::{Coding, ProxyMode};
 use super::super::model::rollout::{HookPoint, NoticeKind, Strategy, Then, Weekday};
 use super::super::model::tls::{Alpn, ClientMode, TlsVersion};
 
@@ -56,6 +56,12 @@ words!(Strategy, "a strategy" {
 words!(ProxyMode, "`required` or `optional`" {
     "required" => Required,
     "optional" => Optional,
+});
+
+words!(Coding, "an algorithm" {
+    "gzip" => Gzip,
+    "br" | "brotli" => Brotli,
+    "zstd" => Zstd,
 });
 
 words!(Then, "`rollback` or `pause`" {

@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::super::decode::{Scalar, Wrong};
 use super::super::hint;
+use super::super::model::MediaType;
 
 /// A request method in capital letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +66,23 @@ impl Scalar for HeaderText {
     }
     fn shape() -> Json {
         json!({ "type": "string", "pattern": "^([!-~]([\\t -~]*[!-~])?)?$" })
+    }
+}
+
+/// `text/html`, or `text/*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaTypeText(pub MediaType);
+
+impl Scalar for MediaTypeText {
+    const KIND: &'static str = "a media type";
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match MediaType::new(text) {
+            Some(it) => Ok(Self(it)),
+            None => Err(Wrong::because("write type and subtype, such as `text/html` or `text/*`, without parameters")),
+        }
+    }
+    fn shape() -> Json {
+        json!({ "type": "string", "pattern": "^[A-Za-z0-9!#$&^_.+-]+/([A-Za-z0-9!#$&^_.+-]+|\\*)$" })
     }
 }
 

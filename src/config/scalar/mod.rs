@@ -13,7 +13,7 @@ mod units;
 pub use choice::Word;
 pub use date::rfc3339;
 pub use date::{parse_date, parse_minutes, write_date, write_minutes};
-pub use fields::{GrpcCode, Header, HeaderText, MethodName, StatusRange};
+pub use fields::{GrpcCode, Header, HeaderText, MediaTypeText, MethodName, StatusRange};
 pub use frequency::{Frequency, write_frequency};
 pub use net::{AdminBind, Bind, HttpUrl, Place, is_host_name};
 pub use network::Network;

@@ -50,7 +50,13 @@ pub fn service(time: Duration, seed: u32) -> ServicePolicy {
     ServicePolicy {
         access: access(seed),
         rate_limit: rate_limit(seed),
-        maintenance: (seed % 3 > 0).then_some(page),
+        maintenance: (!seed.is_multiple_of(3)).then_some(page),
+        compression: (seed % 4 > 1).then(|| Compression {
+            codings: Coding::ALL[..1 + seed as usize % 3].into(),
+            level: 1 + seed % 9,
+            min_size: u64::from(seed) * 7,
+            types: ["text/*", "application/x.y+json"].iter().filter_map(|text| MediaType::new(text)).collect(),
+        }),
         in_flight_per_client: (seed % 4 > 2).then_some(seed),
     }
 }
@@ -93,12 +99,16 @@ fn policies_are_off_without_a_word() {
 
 #[test]
 fn the_defaults_of_what_is_on() {
-    let config = good(&(with("", "", "rate_limit: { rate: 10/m }, maintenance: {}") + "request_id: {}\n"));
+    let config =
+        good(&(with("", "", "rate_limit: { rate: 10/m }, maintenance: {}, compression: {}") + "request_id: {}\n"));
     let policy = &config.services["s"].policy;
     let limit = policy.rate_limit.as_ref().unwrap();
     assert_eq!((&limit.key, limit.count, limit.per.as_secs()), (&RateKey::ClientIp, limit.burst, 60));
     let page = policy.maintenance.as_ref().unwrap();
     assert_eq!((page.enabled, page.status, page.body.as_str(), page.retry_after), (true, 503, "", None));
+    let compression = policy.compression.as_ref().unwrap();
+    assert_eq!((compression.codings.as_slice(), compression.level, compression.min_size), (&Coding::ALL[..], 4, 1024));
+    assert!(compression.types.iter().any(|it| it.matches(b"application/json")));
     let ids = config.request_id.unwrap();
     assert_eq!((ids.header.as_str(), ids.trust, ids.respond), ("x-request-id", true, false));
 }
@@ -130,6 +140,13 @@ fn lists_that_mean_nothing_are_refused() {
         ("", "", "maintenance: { body: a, file: b }", "`body` and `file` cannot be used together"),
         ("", "", "maintenance: { file: nowhere.html }", "`nowhere.html` cannot be read"),
         ("", "", "maintenance: { status: 204, body: a }", "an answer with status 204 has no body"),
+        ("", "", "compression: { algorithms: [] }", "`algorithms` is empty"),
+        ("", "", "compression: { algorithms: [gzip, gzip] }", "`gzip` is given twice"),
+        ("", "", "compression: { algorithms: deflate }", "it is one of `gzip`, `br` and `zstd`"),
+        ("", "", "compression: { level: 11 }", "a whole number from 1 to 9"),
+        ("", "", "compression: { types: [text] }", "write type and subtype"),
+        ("", "", "compression: { types: [\"text/html; charset=utf-8\"] }", "without parameters"),
+        ("", "", "compression: true", "must be a map"),
         ("", "", "maintenance: { retry_after: 10ms }", "is not a duration"),
         ("limits: { connections_per_client: 0 }", "", "", "a whole number from 1 to 1000000"),
         ("", "access: { allow: [] }", "", "nobody could come in"),
