@@ -40,6 +40,8 @@ use crate::wire::Upgrade;
 
 /// For clients that found every endpoint full, in seconds.
 const CROWDED_RETRY_AFTER: u32 = 1;
+/// Interim answers (1xx) that may precede a final one.
+const INTERIM_MAX: u8 = 32;
 
 /// One per data thread.
 #[derive(Debug)]
@@ -374,6 +376,12 @@ impl App {
             .map_err(|bad| Error::explain(ErrorType::InvalidHTTPHeader, bad.why).into_up())?;
         let status = response.status.as_u16();
         let is_final = !response.status.is_informational() || status == 101;
+        if !is_final {
+            ctx.interim += 1;
+            if ctx.interim > INTERIM_MAX {
+                return Err(Error::explain(ErrorType::InvalidHTTPHeader, "interim answers without end").into_up());
+            }
+        }
         if is_final {
             self.answered(status, ctx);
             if ctx.judge_head(status, &response.headers) && ctx.shield(session, Sent::Maybe) {

@@ -87,6 +87,8 @@ pub async fn serve(engine: &Rc<Engine>, link: &Arc<Link>) {
             }
         };
         if !sent(link).await {
+            // What a client does not read would stay with the kernel for minutes after an ordinary close.
+            link.reset();
             return;
         }
         if !keep {
@@ -266,6 +268,10 @@ pub(super) fn interrupted(
 
 /// The last words to the client of an exchange that did not end by itself.
 fn part(link: &Link, fate: Fate, head_only: bool) {
+    if fate == Fate::Deadline(Deadline::Write) {
+        // An ordinary close would leave what it does not read with the kernel, for minutes.
+        link.set_truncated();
+    }
     if !link.is_answered() {
         if let Some((status, why)) = last_answer(fate) {
             link.push(&respond::raw(status, why, true, head_only));

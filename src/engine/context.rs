@@ -72,6 +72,8 @@ pub struct Context {
     pub attempts: u32,
     /// Every endpoint was full.
     pub is_crowded: bool,
+    /// Interim answers so far.
+    pub interim: u8,
     /// The second chance after a stale pooled connection has been used.
     pub stale_retried: bool,
     pub judged: Judged,
@@ -133,6 +135,7 @@ impl Context {
             tried: Vec::new(),
             attempts: 0,
             is_crowded: false,
+            interim: 0,
             stale_retried: false,
             judged: Judged::Not,
             shielded: false,

@@ -24,6 +24,7 @@ use crate::wire::token::{decimal, list};
 
 const VIA_10: HeaderValue = HeaderValue::from_static("1.0 switchback");
 const VIA_11: HeaderValue = HeaderValue::from_static("1.1 switchback");
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 const VIA_20: HeaderValue = HeaderValue::from_static("2.0 switchback");
 const OURS: &str = "x-switchback-";
 /// Who a client is, by its certificate: ours to say, whether or not the listener asks for one. The second is the
@@ -89,6 +90,10 @@ pub fn to_endpoint(request: &mut RequestHeader, version: Version, hop: &Hop<'_>)
     if hop.upgrade == Some(Upgrade::WebSocket) {
         request.insert_header(CONNECTION, HeaderValue::from_static("Upgrade"))?;
         request.insert_header("Upgrade", HeaderValue::from_static("websocket"))?;
+    }
+    if request.headers.get(TRANSFER_ENCODING).is_some_and(|coding| coding != CHUNKED) {
+        // An endpoint that does not know `Chunked` for what it is would find another end of the body.
+        request.insert_header(TRANSFER_ENCODING, CHUNKED)?;
     }
     if let Some(path) = hop.path_and_query {
         request.set_raw_path(path.as_bytes())?;

@@ -57,6 +57,15 @@ impl Case {
     }
 }
 
+#[test]
+fn chunked_goes_on_as_every_endpoint_knows_it() {
+    for coding in ["chunked", "Chunked", "CHUNKED"] {
+        let sent = forwarded_with(&[("Transfer-Encoding", coding)], &Case::new().hop());
+        assert!(sent.contains(&"Transfer-Encoding: chunked".to_string()), "{sent:?}");
+        assert_eq!(sent.iter().filter(|line| line.to_ascii_lowercase().contains("chunked")).count(), 1, "{sent:?}");
+    }
+}
+
 fn forwarded_with(fields: &[(&'static str, &str)], hop: &Hop<'_>) -> Vec<String> {
     let mut all = vec![("Host", "shop.test")];
     all.extend_from_slice(fields);

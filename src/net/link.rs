@@ -376,12 +376,19 @@ impl Link {
 
     /// Drops the connection in a way that the client cannot take for the end of an answer, if it must be.
     pub fn reset_if_truncated(&self) -> bool {
-        let state = self.state();
-        if let Some(tcp) = state.socket.tcp().filter(|_| state.truncated) {
+        let truncated = self.state().truncated;
+        if truncated {
+            self.reset();
+        }
+        truncated
+    }
+
+    /// The end of the connection will be a reset: nothing more is sent, and the client cannot take it for an end.
+    pub fn reset(&self) {
+        if let Some(tcp) = self.state().socket.tcp() {
             // Without it the client would see an end; there is nothing better to do if it fails.
             let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
         }
-        state.truncated
     }
 
     /// Adds bytes of our own behind what the engine wrote (a farewell, a refusal).

@@ -24,6 +24,7 @@ mod errors_classified;
 mod headline;
 mod health;
 mod hold;
+mod hostile;
 mod http2_front;
 mod http2_hostile;
 mod i11_drain_exact;

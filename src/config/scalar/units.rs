@@ -64,7 +64,7 @@ impl<const MIN: u64, const MAX: u64> Scalar for Size<MIN, MAX> {
         let factor = SIZE_UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
         let Some(factor) = factor else {
             let near = SIZE_UNITS.iter().find(|(name, _)| {
-                !unit.is_empty() && name[..1].eq_ignore_ascii_case(&unit[..1]) && unit.is_ascii() && unit != *name
+                unit.as_bytes().first().is_some_and(|first| first.eq_ignore_ascii_case(&name.as_bytes()[0]))
             });
             return Err(match near {
                 Some((name, _)) if !number.is_empty() => {
@@ -183,6 +183,9 @@ mod tests {
             [("64KB", "did you mean `64KiB`?"), ("64k", "did you mean `64KiB`?"), ("64", "did you mean `64B`?")]
         {
             assert_eq!(Size::<0, 1_000_000>::parse(text).unwrap_err().hint.as_deref(), Some(hint), "{text}");
+        }
+        for text in ["3Σ", "3é", "3\u{212a}iB", "Σ", ""] {
+            assert_eq!(Size::<0, 1_000_000>::parse(text).unwrap_err().hint, None, "{text}");
         }
         assert_eq!(write_size(65_536), "64KiB");
         assert_eq!(write_size(1_000), "1000B");

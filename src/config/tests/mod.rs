@@ -2,6 +2,7 @@
 
 mod broken;
 mod files;
+mod hostile;
 mod messages;
 mod policies;
 mod rollout;

@@ -3,6 +3,7 @@
 mod choose;
 mod compile;
 mod diff;
+mod hostile;
 mod matcher;
 mod path;
 mod split;
