@@ -64,7 +64,7 @@ impl Shape {
 fn service(intent: Intent) -> Service {
     let secs = Duration::from_secs;
     let address = |text: &str| EndpointAddress::Ip(text.parse().expect("an address"));
-    let version = |name: &str, text| (name.into(), Version { endpoints: vec![address(text)], revision: None });
+    let version = |name: &str, text| (name.into(), Version { endpoints: vec![address(text).into()], revision: None });
     Service {
         versions: BTreeMap::from([
             version("v1", "10.0.0.1:80"),
@@ -75,6 +75,7 @@ fn service(intent: Intent) -> Service {
         rollout: None,
         sticky: None,
         force: None,
+        balance: Balance::default(),
         health: None,
         outlier: None,
         panic_below_bp: 0,

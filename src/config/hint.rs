@@ -46,19 +46,8 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
 ];
 
 /// Keys of the format that this version cannot act on: refused rather than ignored.
-const LATER: &[&str] = &[
-    "tls",
-    "certificates",
-    "client_auth",
-    "balance",
-    "mirror",
-    "slow_start",
-    "protocol",
-    "hedge",
-    "fleet",
-    "tracing",
-    "include",
-];
+const LATER: &[&str] =
+    &["tls", "certificates", "client_auth", "mirror", "protocol", "hedge", "fleet", "tracing", "include"];
 
 /// Where keys belong that are easily put a level too high or too low.
 const PLACES: &[(&str, &[&str])] = &[
@@ -71,6 +60,8 @@ const PLACES: &[(&str, &[&str])] = &[
             "rollout",
             "sticky",
             "force",
+            "balance",
+            "slow_start",
             "health",
             "outlier",
             "retry",

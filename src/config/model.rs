@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
+pub mod endpoints;
 mod http2;
 pub mod networks;
 pub mod policy;
@@ -19,6 +20,7 @@ pub mod resilience;
 pub mod rollout;
 pub mod tls;
 
+pub use endpoints::{Balance, BalanceBy, Endpoint, EndpointAddress, HashKey};
 pub use http2::{Http2, Protocol};
 pub use networks::Networks;
 pub use policy::{
@@ -241,6 +243,7 @@ pub struct Service {
     pub rollout: Option<Rollout>,
     pub sticky: Option<Sticky>,
     pub force: Option<Force>,
+    pub balance: Balance,
     pub health: Option<Health>,
     pub outlier: Option<Outlier>,
     /// Hundredths of a percent: with fewer endpoints ready, all are asked.
@@ -259,17 +262,10 @@ pub struct Service {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Version {
     /// At least one, no duplicates.
-    pub endpoints: Vec<EndpointAddress>,
+    pub endpoints: Vec<Endpoint>,
     /// Any text. Another text says that the same addresses run another build: a rejected version
     /// becomes eligible again when its endpoints or its revision change.
     pub revision: Option<String>,
-}
-
-/// `10.0.0.1:3000` or `shop.internal:3000`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum EndpointAddress {
-    Ip(SocketAddr),
-    Name { host: String, port: u16 },
 }
 
 /// What the file says should be live.

@@ -10,11 +10,12 @@ use super::found::Found;
 use super::keys::keys;
 use super::model::Protocol;
 use super::scalar::{
-    AdminBind, AnyText, Bind, BodyLimit, Count, Endpoint, Flag, Header, HeaderText, LogTarget, MethodName, Name,
-    Network, Percent, Size, Text, Time, Weight,
+    AdminBind, AnyText, Bind, BodyLimit, Count, Flag, Header, HeaderText, LogTarget, MethodName, Name, Network,
+    Percent, Size, Text, Time, Weight,
 };
 use super::tree::{Node, Value};
 
+mod endpoints;
 mod http2;
 mod notices;
 mod policy;
@@ -22,6 +23,7 @@ mod resilience;
 mod rollout;
 mod tls;
 
+pub use endpoints::{Balance, Endpoint, HashKey};
 pub use http2::Http2;
 pub use notices::{Gate, NoticeHook, Notification};
 pub use policy::{Access, Compression, Maintenance, ProxyProtocol, RateKey, RateLimit, RequestIds};
@@ -290,6 +292,12 @@ keys! {
         sticky: Sticky = optional,
         /// Lets a request name its version: preview and QA.
         force: Force = optional,
+        /// Which endpoint of a version serves: `round_robin` (in turn, by weight), `least_request` (the better of two by
+        /// requests in flight), `peak_ewma` (the better of two by latency and requests in flight), or
+        /// `{ consistent_hash: { header: x-user } }` (also `cookie: …`, `client_ip: true`, `path: true`).
+        balance: Balance = default("round_robin"),
+        /// An endpoint that is new, or healthy again, gets a growing share for this long, from a tenth to all of it.
+        slow_start: Time<0> = default("0s"),
         /// Active checks of every endpoint. Without it endpoints count as healthy.
         health: Health = optional,
         /// Takes an endpoint out for a while when requests to it fail.
@@ -325,7 +333,9 @@ keys! {
 keys! {
     /// One deployed build.
     Version {
-        /// IP address or name, and port. Names are resolved again in the background.
+        /// IP address or name, and port; or `unix:` and a path, relative to this file. Names are resolved again in the
+        /// background, and each of their addresses is an endpoint. `{ address: …, weight: 3, max_connections: 100 }` says
+        /// more.
         endpoints: List<Endpoint> = required,
         /// Any text, such as a build number. Another text says that the same addresses run another build: a version
         /// that was rolled back may then be tried again.

@@ -8,11 +8,12 @@ use serde_json::{Map, Value, json};
 
 use super::env::escape;
 use super::model::{
-    AccessLogTarget, Action, AdminBind, Config, EndpointAddress, Expect, HeaderEdits, HostMatch, Intent, Listener,
-    PathMatch, Route, Service, Sticky, ValueMatch,
+    AccessLogTarget, Action, AdminBind, Config, Expect, HeaderEdits, HostMatch, Intent, Listener, PathMatch, Route,
+    Service, Sticky, ValueMatch,
 };
 use super::scalar::{Word, write_percent, write_size, write_time};
 
+mod endpoints;
 mod http2;
 mod policy;
 mod resilience;
@@ -183,13 +184,9 @@ fn header_edits(into: &mut Map<String, Value>, key: &str, edits: &HeaderEdits) {
 
 fn service(service: &Service) -> Value {
     let mut out = Map::new();
-    let endpoint = |address: &EndpointAddress| match address {
-        EndpointAddress::Ip(address) => text(&address.to_string()),
-        EndpointAddress::Name { host, port } => text(&format!("{host}:{port}")),
-    };
     let versions = by_name(service.versions.iter(), |version| {
         let mut out = Map::new();
-        out.insert("endpoints".into(), version.endpoints.iter().map(endpoint).collect());
+        out.insert("endpoints".into(), version.endpoints.iter().map(endpoints::endpoint).collect());
         if let Some(revision) = &version.revision {
             out.insert("revision".into(), text(revision));
         }
@@ -222,6 +219,7 @@ fn service(service: &Service) -> Value {
         }
         out.insert("force".into(), it.into());
     }
+    endpoints::balance(&service.balance, &mut out);
     if let Some(it) = &service.health {
         out.insert("health".into(), resilience::health(it));
     }

@@ -100,9 +100,9 @@ fn choose_version(live: &Snapshot, at: ServiceIdx, asked: &ask::Asked, explanati
     explanation.version = Some(name);
     explanation.reason = Some(reason.as_str().into());
     explanation.bucket = bucket.map(|bucket| bucket.0);
-    explanation.endpoints = runtime.version(version).endpoints.iter().map(|it| status::endpoint(it)).collect();
+    explanation.endpoints = runtime.version(version).endpoints().iter().map(|it| status::endpoint(it)).collect();
     let candidates = explanation.endpoints.len();
-    let ready = runtime.version(version).endpoints.iter().filter(|endpoint| endpoint.is_ready()).count();
+    let ready = runtime.version(version).endpoints().iter().filter(|endpoint| endpoint.is_ready()).count();
     explanation.steps.push(format!("{ready} of its {candidates} endpoints can take it"));
 }
 

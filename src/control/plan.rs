@@ -11,8 +11,7 @@ use super::controller::settle_all;
 use super::live::Snapshot;
 use super::overlay::intent_text;
 use super::shared::Shared;
-use super::status::address;
-use crate::config::model::{Config, EndpointAddress};
+use crate::config::model::{Config, Endpoint, EndpointAddress};
 use crate::config::render;
 use crate::endpoints::{EndpointRuntime, VersionRuntime};
 use crate::routing::compile::split_from;
@@ -97,9 +96,8 @@ fn service_changes(service: &ServiceDifference, lines: &mut Vec<PlanLine>) {
         service.versions_removed.iter().map(|version| line("service", name, format!("version {version} removed"))),
     );
     for endpoints in &service.endpoints {
-        let listed = |sign: char, endpoints: &[EndpointAddress]| {
-            endpoints.iter().map(|it| format!("{sign}{}", address(it))).collect::<Vec<_>>()
-        };
+        let listed =
+            |sign: char, endpoints: &[Endpoint]| endpoints.iter().map(|it| format!("{sign}{}", it)).collect::<Vec<_>>();
         let all = [listed('+', &endpoints.added), listed('-', &endpoints.removed)].concat().join(" ");
         lines.push(line("endpoint", name, format!("{} {all}", endpoints.version)));
     }
@@ -211,17 +209,19 @@ fn unready(live: &Snapshot, next: &Generation, service: &str, version: &str, lin
     let Some(wanted) = compiled.service.versions.get(version) else { return };
     let known = live.runtime.named(service).and_then(|service| service.version_named(version));
     for endpoint in &wanted.endpoints {
-        let shown = address(endpoint);
-        let why = match known.and_then(|known| known.endpoint_at(endpoint)) {
-            Some(endpoint) if endpoint.is_ready() => continue,
-            Some(endpoint) => not_ready(endpoint),
-            None if compiled.service.health.is_some() => "is new: it gets traffic after its first passed check".into(),
-            None => match endpoint {
-                EndpointAddress::Ip(_) => continue,
-                EndpointAddress::Name { .. } => "is new: its name is not resolved yet".into(),
-            },
-        };
-        lines.push(line("endpoint", service, format!("{version} {shown} {why}")));
+        let known = known.map(|known| known.endpoints_at(&endpoint.address)).unwrap_or_default();
+        if known.is_empty() {
+            let why = match &endpoint.address {
+                _ if compiled.service.health.is_some() => "is new: it gets traffic after its first passed check",
+                EndpointAddress::Ip(_) | EndpointAddress::Unix(_) => continue,
+                EndpointAddress::Name { .. } => "is new: its name is not resolved yet",
+            };
+            lines.push(line("endpoint", service, format!("{version} {} {why}", endpoint.address)));
+        }
+        for endpoint in known.iter().filter(|endpoint| !endpoint.is_ready()) {
+            let (shown, why) = (endpoint.label(), not_ready(endpoint));
+            lines.push(line("endpoint", service, format!("{version} {shown} {why}")));
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::history::splits_of;
 use super::live::Snapshot;
 use super::overlay::{intended, weights_of};
 use super::shared::{Shared, View};
-use crate::config::model::{EndpointAddress, Sticky};
+use crate::config::model::Sticky;
 use crate::config::rfc3339;
 use crate::endpoints::{EndpointRuntime, VersionRuntime};
 use crate::evidence::{Beside, Stamped};
@@ -142,7 +142,7 @@ fn service(live: &Snapshot, view: &View, at: ServiceIdx) -> ServiceStatus {
             turned_away: runtime.core.meter.all_turned_away(),
             panic: runtime.core.panic.load(std::sync::atomic::Ordering::Relaxed),
             in_flight: Kind::ALL.map(|kind| (kind, runtime.core.in_flight.count(kind))).into(),
-            endpoints: runtime.endpoints.iter().map(|endpoint| self::endpoint(endpoint)).collect(),
+            endpoints: runtime.endpoints().iter().map(|endpoint| self::endpoint(endpoint)).collect(),
         }
     });
     let entry = view.overlay.get(&*compiled.name);
@@ -178,18 +178,11 @@ fn sticky(sticky: Option<&Sticky>) -> String {
 
 pub(crate) fn endpoint(endpoint: &EndpointRuntime) -> EndpointStatus {
     EndpointStatus {
-        address: address(&endpoint.address),
-        resolved: endpoint.resolved.load().iter().map(ToString::to_string).collect(),
+        address: endpoint.address.to_string(),
+        resolved: endpoint.at.iter().map(ToString::to_string).collect(),
         health: endpoint.health(),
         ejected: endpoint.is_ejected(),
         in_flight: endpoint.in_flight(),
         last_change: endpoint.last_change.load().to_string(),
-    }
-}
-
-pub(crate) fn address(address: &EndpointAddress) -> String {
-    match address {
-        EndpointAddress::Ip(address) => address.to_string(),
-        EndpointAddress::Name { host, port } => format!("{host}:{port}"),
     }
 }

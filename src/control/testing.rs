@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::overlay::Weights;
 use crate::config::model::{
-    Drain, EndpointAddress, Hold, Intent, Limits, Name, Retry, Service, Timeouts, Upstream, Version,
+    Balance, Drain, EndpointAddress, Hold, Intent, Limits, Name, Retry, Service, Timeouts, Upstream, Version,
 };
 use crate::routing::table::CompiledService;
 
@@ -20,8 +20,10 @@ pub fn weights(text: &str) -> Weights {
 
 /// A service with these versions, whose file says `split` (written as for [`weights`]).
 pub fn service(name: &str, versions: &[&str], split: &str) -> CompiledService {
-    let version =
-        |at: usize| Version { endpoints: vec![EndpointAddress::Ip(([10, 0, 0, at as u8], 80).into())], revision: None };
+    let version = |at: usize| Version {
+        endpoints: vec![EndpointAddress::Ip(([10, 0, 0, at as u8], 80).into()).into()],
+        revision: None,
+    };
     let versions: BTreeMap<Name, Version> =
         versions.iter().enumerate().map(|(at, name)| ((*name).into(), version(at))).collect();
     let intent = Intent::Split(weights(split).into_iter().map(|(name, weight)| (name.into(), weight)).collect());
@@ -33,6 +35,7 @@ pub fn service(name: &str, versions: &[&str], split: &str) -> CompiledService {
         rollout: None,
         sticky: None,
         force: None,
+        balance: Balance::default(),
         health: None,
         outlier: None,
         panic_below_bp: 0,

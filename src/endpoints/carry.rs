@@ -6,47 +6,73 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::state::{EndpointRuntime, Health, Runtime};
+use crate::config::model::EndpointAddress;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Carried {
     service: String,
     version: String,
     endpoint: String,
+    /// Of a name: one of its addresses.
+    address: Option<SocketAddr>,
     health: Health,
-    resolved: Vec<SocketAddr>,
     last_change: String,
+}
+
+impl Carried {
+    fn of(endpoint: &EndpointRuntime) -> Carried {
+        Carried {
+            service: endpoint.service.to_string(),
+            version: endpoint.version.to_string(),
+            endpoint: endpoint.authority(),
+            address: endpoint.ip(),
+            health: endpoint.health(),
+            last_change: endpoint.last_change.load().to_string(),
+        }
+    }
+
+    fn is_of(&self, endpoint: &EndpointRuntime) -> bool {
+        *self.service == *endpoint.service
+            && *self.version == *endpoint.version
+            && self.address == endpoint.ip()
+            && self.endpoint == endpoint.authority()
+    }
 }
 
 impl Runtime {
     pub fn carried(&self) -> Vec<Carried> {
-        let of = |endpoint: &EndpointRuntime| Carried {
-            service: endpoint.service.to_string(),
-            version: endpoint.version.to_string(),
-            endpoint: endpoint.authority(),
-            health: endpoint.health(),
-            resolved: endpoint.resolved.load().to_vec(),
-            last_change: endpoint.last_change.load().to_string(),
-        };
-        self.endpoints().map(|endpoint| of(endpoint)).collect()
+        self.endpoints().map(|endpoint| Carried::of(&endpoint)).collect()
     }
 
     /// Before anything watches the endpoints: what watches them goes on from there. What is known here already is
     /// not overruled.
     pub fn take_over(&self, carried: Vec<Carried>) {
-        let mut known: std::collections::HashMap<_, _> = carried
-            .into_iter()
-            .map(|one| ((one.service.clone(), one.version.clone(), one.endpoint.clone()), one))
-            .collect();
-        for endpoint in self.endpoints() {
-            let name = (endpoint.service.to_string(), endpoint.version.to_string(), endpoint.authority());
-            let Some(one) = known.remove(&name) else { continue };
-            if !endpoint.is_resolved() && !one.resolved.is_empty() {
-                endpoint.set_resolved(one.resolved);
+        for version in self.services.iter().flat_map(|service| &service.versions) {
+            let names: Vec<_> = version.names().collect();
+            for name in names {
+                let written = EndpointAddress::Name { host: name.0.clone(), port: name.1 };
+                let known = version.endpoints_at(&written);
+                if known.iter().any(|endpoint| endpoint.is_resolved()) {
+                    continue;
+                }
+                let Some(of) = known.first() else { continue };
+                let same = |one: &&Carried| {
+                    *one.service == *of.service && *one.version == *of.version && one.endpoint == of.authority()
+                };
+                let mut addresses: Vec<_> = carried.iter().filter(same).filter_map(|one| one.address).collect();
+                addresses.sort_unstable();
+                addresses.dedup();
+                if !addresses.is_empty() {
+                    version.resolved(&name, &addresses);
+                }
             }
-            let is_verdict = matches!(one.health, Health::Healthy | Health::Failing | Health::Down);
-            if endpoint.health() == Health::Unknown && is_verdict {
-                endpoint.set_health(one.health);
-                endpoint.last_change.store(std::sync::Arc::new(one.last_change));
+            for endpoint in version.endpoints() {
+                let Some(one) = carried.iter().find(|one| one.is_of(&endpoint)) else { continue };
+                let is_verdict = matches!(one.health, Health::Healthy | Health::Failing | Health::Down);
+                if endpoint.health() == Health::Unknown && is_verdict {
+                    endpoint.set_health(one.health);
+                    endpoint.last_change.store(std::sync::Arc::new(one.last_change.clone()));
+                }
             }
         }
     }
@@ -66,7 +92,7 @@ mod tests {
             testing::snapshot(vec![service], None, &codes).runtime.clone()
         };
         let before = runtime(&[1, 2]);
-        let all: Vec<_> = before.endpoints().cloned().collect();
+        let all: Vec<_> = before.endpoints().collect();
         all[0].set_health(Health::Healthy);
         all[1].set_health(Health::Down);
         let text = serde_json::to_string(&before.carried()).expect("plain data");

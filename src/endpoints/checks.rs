@@ -3,13 +3,12 @@
 //! and definition did not change is not touched, so its counts in a row go on.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::runtime::Handle;
-use tokio::task::JoinSet;
+use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
@@ -18,13 +17,11 @@ use super::outlier::{Ejections, Fleet, Passive, Watched};
 use super::probe::{Asked, probe};
 use super::resolve::{Lookup, NameWatch, Users, system_lookup};
 use super::state::{EndpointRuntime, Health, Runtime, ServiceCore};
-use crate::config::model::{self, EndpointAddress};
+use crate::config::model;
 use crate::control::Snapshot;
 use crate::control::ports::Endpoints;
 use crate::telemetry::{Event, Events};
 
-/// Of the addresses of one name, at most this many are checked.
-const ADDRESSES_MAX: usize = 16;
 /// An endpoint that waits for its first pass is asked at least this often.
 const FIRST_PASS_EVERY: Duration = Duration::from_secs(1);
 
@@ -40,6 +37,8 @@ pub struct Checks {
     services: Arc<Services>,
     /// What is compared, and may panic.
     fleet: Arc<Fleet>,
+    /// A name has other addresses: there are other endpoints.
+    resolved: Arc<Notify>,
     _ejections: AbortOnDropHandle<()>,
 }
 
@@ -49,8 +48,11 @@ pub(super) type Services = Mutex<HashMap<u64, Arc<ServiceCore>>>;
 struct State {
     /// What the tasks were last brought in line with.
     current: Weak<Runtime>,
+    /// The check of each of its services.
+    definitions: Box<[Option<model::Health>]>,
     checks: HashMap<u64, Running>,
     names: BTreeMap<(String, u16), NameWatch>,
+    follows_names: Option<AbortOnDropHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -77,16 +79,22 @@ impl Checks {
         let (services, fleet) = (Arc::<Services>::default(), Arc::<Fleet>::default());
         let (passive, ejections) = Ejections::new(events.clone(), services.clone(), fleet.clone());
         let ejections = AbortOnDropHandle::new(runtime.spawn(ejections.run()));
-        Arc::new(Checks {
+        let resolved = Arc::<Notify>::default();
+        let state = Mutex::default();
+        let checks = Arc::new(Checks {
             runtime,
             events,
             lookup,
             passive,
-            state: Mutex::default(),
+            state,
             services,
             fleet,
+            resolved: resolved.clone(),
             _ejections: ejections,
-        })
+        });
+        let follower = checks.runtime.spawn(follow_names(Arc::downgrade(&checks), resolved));
+        checks.state.lock().expect("nobody else has it").follows_names = Some(AbortOnDropHandle::new(follower));
+        checks
     }
 
     /// For the data threads: how they tell what became of requests.
@@ -101,29 +109,53 @@ impl Checks {
             return;
         }
         state.current = Arc::downgrade(live);
+        state.definitions = (0..live.services.len()).map(check_of).collect();
+        self.watch(&mut state, live);
+    }
+
+    /// The endpoints are others than they were, under the same table.
+    fn follow(&self) {
+        let mut state = self.state.lock().expect("no holder panics");
+        if let Some(live) = state.current.upgrade() {
+            self.watch(&mut state, &live);
+        }
+    }
+
+    fn watch(&self, state: &mut State, live: &Arc<Runtime>) {
+        // Names first: what is known of them already makes endpoints.
+        let mut named: BTreeMap<(String, u16), Users> = BTreeMap::new();
+        for service in &live.services {
+            for version in &service.versions {
+                for name in version.names() {
+                    named.entry(name).or_default().push((version.clone(), service.core.clone()));
+                }
+            }
+        }
+        state.names.retain(|name, _| named.contains_key(name));
+        for (name, users) in named {
+            match state.names.get(&name) {
+                Some(watch) => watch.serve(users),
+                None => {
+                    let (lookup, resolved) = (&self.lookup, &self.resolved);
+                    let watch = NameWatch::start(&self.runtime, name.clone(), users, lookup, &self.events, resolved);
+                    state.names.insert(name, watch);
+                }
+            }
+        }
         let mut before = std::mem::take(&mut state.checks);
         let mut services = HashMap::new();
-        let mut named: BTreeMap<(String, u16), Users> = BTreeMap::new();
-        for (at, service) in live.services.iter().enumerate() {
-            let definition = check_of(at);
-            for endpoint in service.versions.iter().flat_map(|version| &version.endpoints) {
+        for (service, definition) in live.services.iter().zip(&state.definitions) {
+            for endpoint in service.versions.iter().flat_map(|version| version.endpoints()) {
                 services.insert(endpoint.incarnation, service.core.clone());
-                match &endpoint.address {
-                    EndpointAddress::Ip(_) => {}
-                    EndpointAddress::Name { host, port } => {
-                        let users = named.entry((host.clone(), *port)).or_default();
-                        users.push((endpoint.clone(), service.core.clone()));
-                    }
-                }
                 let running = before.remove(&endpoint.incarnation);
-                match (&definition, running) {
+                match (definition, running) {
                     (Some(definition), Some(running)) if running.definition == *definition => {
                         state.checks.insert(endpoint.incarnation, running);
                     }
                     (Some(definition), running) => {
                         drop(running);
                         endpoint.check_is(true);
-                        state.checks.insert(endpoint.incarnation, self.check(endpoint, &service.core, definition));
+                        state.checks.insert(endpoint.incarnation, self.check(&endpoint, &service.core, definition));
                     }
                     (None, running) => {
                         drop(running);
@@ -134,16 +166,6 @@ impl Checks {
             }
         }
         *self.services.lock().expect("no holder panics") = services;
-        state.names.retain(|name, _| named.contains_key(name));
-        for (name, users) in named {
-            match state.names.get(&name) {
-                Some(watch) => watch.serve(users),
-                None => {
-                    let watch = NameWatch::start(&self.runtime, name.clone(), users, &self.lookup, &self.events);
-                    state.names.insert(name, watch);
-                }
-            }
-        }
     }
 
     fn check(
@@ -162,6 +184,16 @@ impl Checks {
         };
         let task = AbortOnDropHandle::new(self.runtime.spawn(watch.run()));
         Running { definition: definition.clone(), on, _task: task }
+    }
+}
+
+async fn follow_names(checks: Weak<Checks>, resolved: Arc<Notify>) {
+    loop {
+        resolved.notified().await;
+        match checks.upgrade() {
+            Some(checks) => checks.follow(),
+            None => return,
+        }
     }
 }
 
@@ -191,6 +223,10 @@ struct Watch {
 
 impl Watch {
     async fn run(self) {
+        let Some(at) = &self.endpoint.at else {
+            // A name without an address: told by the resolver, and each address will be another endpoint.
+            return;
+        };
         let flaps = *self.endpoint.flaps.lock().expect("no holder panics");
         let mut verdict = Verdict::from(self.endpoint.health(), flaps);
         let mut restarts = self.endpoint.restarts();
@@ -203,12 +239,7 @@ impl Watch {
         };
         tokio::time::sleep(spread.mul_f64(random())).await;
         loop {
-            if !self.endpoint.is_resolved() {
-                // Not the endpoint's fault, and told by the resolver: nothing to count.
-                tokio::time::sleep(self.definition.every.min(FIRST_PASS_EVERY)).await;
-                continue;
-            }
-            let Asked { seen, instance } = self.ask(&authority).await;
+            let Asked { seen, instance } = probe(&self.definition.check, at, &authority, self.definition.timeout).await;
             match &seen {
                 Seen::Pass | Seen::Wrong(_) => self.endpoint.took_connection(true),
                 Seen::Refused(_) => self.endpoint.took_connection(false),
@@ -225,41 +256,6 @@ impl Watch {
                 Health::Unchecked | Health::Healthy | Health::Failing | Health::Down => self.definition.every,
             };
             tokio::time::sleep(until_next(every, self.definition.jitter_bp, random())).await;
-        }
-    }
-
-    /// Asks every address: the endpoint is as well as the best of them, and only the well ones serve.
-    async fn ask(&self, authority: &str) -> Asked {
-        let addresses: Vec<SocketAddr> = self.endpoint.resolved.load().iter().copied().take(ADDRESSES_MAX).collect();
-        match addresses.as_slice() {
-            [one] => probe(&self.definition.check, *one, authority, self.definition.timeout).await,
-            [..] => {
-                let mut asked = JoinSet::new();
-                for address in addresses {
-                    let (definition, authority) = (self.definition.clone(), authority.to_string());
-                    asked.spawn(async move {
-                        (address, probe(&definition.check, address, &authority, definition.timeout).await.seen)
-                    });
-                }
-                let mut well = Vec::new();
-                let mut worst = Seen::Silent("no address answers".into());
-                while let Some(asked) = asked.join_next().await {
-                    match asked {
-                        Ok((address, Seen::Pass)) => well.push(address),
-                        Ok((_, seen @ Seen::Wrong(_))) => worst = seen,
-                        Ok((_, seen @ (Seen::Silent(_) | Seen::Refused(_)))) => {
-                            if !matches!(worst, Seen::Wrong(_)) {
-                                worst = seen;
-                            }
-                        }
-                        Err(error) => worst = Seen::Silent(format!("the check itself failed: {error}")),
-                    }
-                }
-                well.sort_unstable();
-                let seen = if well.is_empty() { worst } else { Seen::Pass };
-                self.endpoint.set_serving(well);
-                seen.into()
-            }
         }
     }
 
@@ -307,7 +303,7 @@ impl Watch {
         if was_out && is_out {
             return; // It only fails in another way.
         }
-        let (service, version, endpoint) = (&self.endpoint.service, &self.endpoint.version, self.endpoint.authority());
+        let (service, version, endpoint) = (&self.endpoint.service, &self.endpoint.version, self.endpoint.label());
         if is_out {
             warn!(%service, %version, endpoint, health = word(health), why, "endpoint is out");
         } else {

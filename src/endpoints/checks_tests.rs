@@ -118,7 +118,7 @@ async fn what_does_not_answer_is_down_and_what_is_gone_is_not_asked() {
     let both = testing::runtime(&[("shop", testing::checked(&[gone, origin.port], 1))]);
     checks.bring_in_line(&both, |_| Some(definition(10)));
     until("one of each", || healths(&both) == [Health::Down, Health::Healthy]).await;
-    let endpoint = &both.services[0].versions[0].endpoints[0];
+    let endpoint = &both.services[0].versions[0].endpoints()[0];
     assert!(endpoint.last_change.load().starts_with("down: connect:"), "{}", endpoint.last_change.load());
 
     checks.bring_in_line(&testing::runtime(&[]), |_| None);

@@ -1,9 +1,12 @@
 //! What is known of endpoints while they run: health, ejection, resolved addresses; and which one is next.
 
+mod balance;
 pub mod budget;
 pub mod carry;
 pub mod checks;
+pub mod dial;
 mod flaps;
+mod group;
 mod grpc;
 pub mod health;
 pub mod hold;
@@ -14,6 +17,7 @@ mod peers;
 pub mod pick;
 mod probe;
 mod resolve;
+pub mod room;
 pub mod state;
 pub mod tally;
 #[cfg(test)]
@@ -22,7 +26,9 @@ mod warm;
 
 pub use carry::Carried;
 pub use checks::Checks;
+pub use group::{Group, VersionRuntime};
 pub use hold::HoldEnd;
 pub use outlier::Passive;
-pub use pick::{Picked, pick};
-pub use state::{EndpointRuntime, Health, Runtime, ServiceCore, ServiceRuntime, VersionCore, VersionRuntime};
+pub use pick::{Ask, Picked, Unpicked, pick};
+pub use room::Place;
+pub use state::{At, EndpointRuntime, Health, Runtime, ServiceCore, ServiceRuntime, VersionCore};

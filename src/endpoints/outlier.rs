@@ -20,9 +20,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::checks::Services;
+use super::group::VersionRuntime;
 use super::panic::is_panic;
 use super::peers::{Odd, odd_ones};
-use super::state::{EndpointRuntime, VersionRuntime};
+use super::state::EndpointRuntime;
 use super::tally::Sum;
 use crate::config::model::Outlier;
 use crate::telemetry::{Event, Events, names};
@@ -164,7 +165,7 @@ impl Ejections {
         if watched.panic_below_bp == 0 && !before {
             return;
         }
-        let group = &watched.version;
+        let group = watched.version.now();
         // What was never seen well or ill says nothing.
         let known = || group.endpoints.iter().filter(|endpoint| !endpoint.is_unknown());
         let (ready, all) = (known().filter(|endpoint| endpoint.is_ready()).count(), known().count());
@@ -189,7 +190,7 @@ impl Ejections {
     }
 
     fn compare(&mut self, version: &Arc<VersionRuntime>, policy: &Outlier, now: Instant) {
-        let endpoints = &version.endpoints;
+        let endpoints = version.endpoints();
         let compared =
             self.compared.entry(version.core.slot).or_insert_with(|| Compared { at: now, sums: HashMap::new() });
         if compared.sums.len() == endpoints.len() && now.duration_since(compared.at) < policy.every {
@@ -243,7 +244,7 @@ impl Ejections {
             "service" => service.to_string(), "version" => version.to_string(), "reason" => reason
         )
         .increment(1);
-        warn!(%service, %version, endpoint = endpoint.authority(), reason, why, seconds = time.as_secs_f64(), "endpoint ejected");
+        warn!(%service, %version, endpoint = endpoint.label(), reason, why, seconds = time.as_secs_f64(), "endpoint ejected");
         self.tell(endpoint, "ejected", why, time);
     }
 
@@ -262,12 +263,12 @@ impl Ejections {
             service.changed.notify_waiters();
         }
         let (service, version) = (&endpoint.service, &endpoint.version);
-        info!(%service, %version, endpoint = endpoint.authority(), "endpoint back after ejection");
+        info!(%service, %version, endpoint = endpoint.label(), "endpoint back after ejection");
         self.tell(endpoint, "back", "its time is over".into(), Duration::ZERO);
     }
 
     fn tell(&self, endpoint: &EndpointRuntime, to: &str, why: String, time: Duration) {
-        let (address, service, version) = (endpoint.authority(), &endpoint.service, &endpoint.version);
+        let (address, service, version) = (endpoint.label(), &endpoint.service, &endpoint.version);
         self.events.emit(Event {
             kind: "ejected",
             service: Some(service.to_string()),
@@ -280,7 +281,7 @@ impl Ejections {
 
 /// One may go if another is ready; more only up to the limit.
 fn may_eject(endpoint: &EndpointRuntime, version: &VersionRuntime, max_ejected_bp: u32) -> bool {
-    let endpoints = &version.endpoints;
+    let endpoints = &version.now().endpoints;
     let others = || endpoints.iter().filter(|other| other.incarnation != endpoint.incarnation);
     if !others().any(|other| other.is_ready()) {
         return false;

@@ -26,22 +26,22 @@ fn policy(max_ejected_bp: u32) -> Outlier {
 /// Fails `times`, then lets the deciding side run.
 async fn fail(world: &World, version: &Arc<VersionRuntime>, endpoint: usize, times: u32, bp: u32) {
     for _ in 0..times {
-        world.passive.failed(&version.endpoints[endpoint], version, Some(&policy(bp)));
+        world.passive.failed(&version.endpoints()[endpoint], version, Some(&policy(bp)));
     }
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
 fn ejected(version: &VersionRuntime) -> Vec<bool> {
-    version.endpoints.iter().map(|endpoint| endpoint.is_ejected()).collect()
+    version.endpoints().iter().map(|endpoint| endpoint.is_ejected()).collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn failures_in_a_row_eject_for_a_while() {
     let (world, version) = (world(), testing::version(&[1, 2], 1));
     let service = Arc::new(ServiceCore::default());
-    world.services.lock().expect("no panic").insert(version.endpoints[0].incarnation, service.clone());
+    world.services.lock().expect("no panic").insert(version.endpoints()[0].incarnation, service.clone());
     fail(&world, &version, 0, 2, 5000).await;
-    world.passive.succeeded(&version.endpoints[0]);
+    world.passive.succeeded(&version.endpoints()[0]);
     fail(&world, &version, 0, 2, 5000).await;
     assert_eq!(ejected(&version), [false, false], "never three in a row");
     fail(&world, &version, 0, 1, 5000).await;
@@ -60,7 +60,7 @@ async fn failures_in_a_row_eject_for_a_while() {
 #[tokio::test(start_paused = true)]
 async fn who_is_ejected_again_rests_for_longer() {
     let (world, version) = (world(), testing::version(&[1, 2], 1));
-    for endpoint in &version.endpoints {
+    for endpoint in &version.endpoints() {
         world.services.lock().expect("no panic").insert(endpoint.incarnation, Arc::default());
     }
     let mut rests = Vec::new();
@@ -98,7 +98,7 @@ async fn the_last_ready_one_stays() {
     fail(&world, &alone, 0, 9, 10_000).await;
     assert_eq!(ejected(&alone), [false]);
     let version = testing::version(&[1, 2], 1);
-    version.endpoints[1].set_health(Health::Down);
+    version.endpoints()[1].set_health(Health::Down);
     fail(&world, &version, 0, 9, 10_000).await;
     assert_eq!(ejected(&version), [false, false]);
 }
@@ -107,7 +107,7 @@ async fn the_last_ready_one_stays() {
 async fn without_a_policy_nothing_is_ejected() {
     let (world, version) = (world(), testing::version(&[1, 2], 1));
     for _ in 0..100 {
-        world.passive.failed(&version.endpoints[0], &version, None);
+        world.passive.failed(&version.endpoints()[0], &version, None);
     }
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(ejected(&version), [false, false]);
@@ -125,10 +125,10 @@ async fn who_does_worse_than_its_peers_is_ejected_at_the_next_comparison() {
     let watched = Watched { version: version.clone(), outlier: Some(outlier), panic_below_bp: 0 };
     world.fleet.lock().expect("no panic").push(watched);
     // Before it was watched: no evidence.
-    (0..200).for_each(|_| version.endpoints[1].tally.failed(Thread(0)));
+    (0..200).for_each(|_| version.endpoints()[1].tally.failed(Thread(0)));
     tokio::time::sleep(Duration::from_secs(1)).await;
     let serve = |endpoint: usize, failures: u32, millis: u64| {
-        let tally = &version.endpoints[endpoint].tally;
+        let tally = &version.endpoints()[endpoint].tally;
         (0..failures).for_each(|_| tally.failed(Thread(0)));
         (failures..100).for_each(|_| tally.answered(Thread(0), Some(Duration::from_millis(millis))));
     };
@@ -155,7 +155,7 @@ async fn too_few_ready_is_panic_until_enough_are() {
     world.fleet.lock().expect("no panic").push(watched);
     let panics = |version: &VersionRuntime| version.core.panic.load(Ordering::Relaxed);
     for (down, panic) in [(2, false), (3, true), (2, false)] {
-        for (at, endpoint) in version.endpoints.iter().enumerate() {
+        for (at, endpoint) in version.endpoints().iter().enumerate() {
             endpoint.set_health(if at < down { Health::Down } else { Health::Healthy });
         }
         tokio::time::sleep(LOOK * 2).await;
@@ -164,8 +164,8 @@ async fn too_few_ready_is_panic_until_enough_are() {
     let (told, _) = world.events.subscribe(0);
     assert_eq!(told.iter().map(|event| event.data["panic"].clone()).collect::<Vec<_>>(), [true, false]);
     // What is not known yet is not counted as ill.
-    version.endpoints[0].set_health(Health::Healthy);
-    version.endpoints.iter().skip(1).for_each(|endpoint| endpoint.set_health(Health::Unknown));
+    version.endpoints()[0].set_health(Health::Healthy);
+    version.endpoints().iter().skip(1).for_each(|endpoint| endpoint.set_health(Health::Unknown));
     tokio::time::sleep(LOOK * 2).await;
     assert!(!panics(&version));
 }

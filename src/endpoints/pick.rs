@@ -1,84 +1,243 @@
-//! Which endpoint of a version serves a request: round robin over the ready ones.
+//! Which endpoint of a version serves a request.
 //!
-//! Each data thread counts its own turns, so the choice touches no cache line of another thread. The
-//! endpoint whose turn it is serves if it is ready; if not, its turns are spread evenly over the ready
-//! ones, so that the neighbour of a dead endpoint does not get twice its share.
+//! The method of the service names a favourite; it serves if it can: ready, not tried yet, below its limit, and
+//! warmed up enough (`slow_start`). If not, the request goes to one of those that can, spread by weight, so that the
+//! neighbour of a dead endpoint does not get twice its share. Each data thread counts its own turns; what the methods
+//! compare are counters that are only read.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::state::{EndpointRuntime, Health, VersionRuntime};
+use super::balance::{Order, Ring};
+use super::group::{Group, VersionRuntime};
+use super::room::Place;
+use super::state::{EndpointRuntime, Health, RAMP_WHOLE};
+use crate::config::model::BalanceBy;
 use crate::routing::Thread;
+use crate::routing::hash::{mix64, scale};
 
-/// Where a request goes.
-#[derive(Debug, Clone)]
+/// What is asked for. Clock and chance are handed in.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    pub thread: Thread,
+    /// Incarnations that this request has tried in vain.
+    pub avoid: &'a [u64],
+    /// Panic mode: rather one that is not ready than none.
+    pub anyway: bool,
+    /// What consistent hashing knows the request by.
+    pub key: Option<u64>,
+    pub now_ms: u64,
+    /// A random number.
+    pub luck: u64,
+    /// The request has waited for a place: it may take one that others wait for.
+    pub queued: bool,
+}
+
+impl Ask<'_> {
+    pub fn new(thread: Thread, now_ms: u64, luck: u64) -> Ask<'static> {
+        Ask { thread, avoid: &[], anyway: false, key: None, now_ms, luck, queued: false }
+    }
+}
+
+/// Where a request goes. While this exists it holds its place there.
+#[derive(Debug)]
 pub struct Picked {
     pub endpoint: Arc<EndpointRuntime>,
-    pub address: SocketAddr,
+    pub place: Option<Place>,
 }
 
-/// `avoid` lists the incarnations that this request has tried in vain, one entry per try. They are used
-/// again only if nothing else is ready and their name has more addresses than were tried.
-///
-/// `None`: no endpoint is ready. With `anyway` (panic mode) one that is not ready serves, the least bad
-/// first; `None` then means that nothing is resolved or everything was tried.
-pub fn pick(version: &VersionRuntime, thread: Thread, avoid: &[u64], anyway: bool) -> Option<Picked> {
-    let endpoints = &version.endpoints;
-    let turn = version.core.turn(thread);
-    let place = turn.checked_rem(endpoints.len())?;
-    let round = turn / endpoints.len();
-
-    let first = &endpoints[place];
-    if first.is_ready()
-        && !avoid.contains(&first.incarnation)
-        && let Some(address) = first.address_at(round)
-    {
-        return Some(Picked { endpoint: first.clone(), address });
-    }
-
-    let untried = |endpoint: &EndpointRuntime| endpoint.is_ready() && !avoid.contains(&endpoint.incarnation);
-    if let Some(picked) = nth_of(endpoints, round, round, untried) {
-        return Some(picked);
-    }
-    let has_another_address = |endpoint: &EndpointRuntime| !is_exhausted(endpoint, avoid);
-    // The tries so far are added to the round, so that the next address of the name gets its chance.
-    let again = |endpoint: &EndpointRuntime| endpoint.is_ready() && has_another_address(endpoint);
-    if !avoid.is_empty()
-        && let Some(picked) = nth_of(endpoints, round, round + avoid.len(), again)
-    {
-        return Some(picked);
-    }
-    if !anyway {
-        return None;
-    }
-    let usable = |endpoint: &EndpointRuntime| endpoint.is_resolved() && has_another_address(endpoint);
-    let least = endpoints.iter().filter(|endpoint| usable(endpoint)).map(|endpoint| badness(endpoint)).min()?;
-    nth_of(endpoints, turn, round + avoid.len(), |endpoint| usable(endpoint) && badness(endpoint) == least)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unpicked {
+    /// No endpoint is ready; with `anyway`, nothing is resolved or everything was tried.
+    Nothing,
+    /// Some could serve, but each has as many exchanges as it may (`max_connections`).
+    Full,
 }
 
-/// The `turn`th, in an endless round, of those that are `fit`.
-fn nth_of(
-    endpoints: &[Arc<EndpointRuntime>],
+/// How often a place that another thread was faster to take is looked for again.
+const RACES: u32 = 3;
+/// So many points of a ring are walked before everybody is asked.
+const WALK_MAX: usize = 64;
+/// An endpoint may have this much more than its share before consistent hashing passes on to the next: 1.25, in 256ths.
+const LOAD_MAX: u64 = 320;
+
+pub fn pick(version: &VersionRuntime, ask: &Ask<'_>) -> Result<Picked, Unpicked> {
+    let group = version.now();
+    let turn = version.core.turn(ask.thread);
+    let chooser = Chooser { group: &group, version, ask, turn };
+    let mut last = Unpicked::Nothing;
+    for _ in 0..RACES {
+        let index = chooser.choose()?;
+        let endpoint = &group.endpoints[index];
+        match endpoint.take_place() {
+            Ok(place) => return Ok(Picked { endpoint: endpoint.clone(), place }),
+            Err(()) => last = Unpicked::Full,
+        }
+    }
+    Err(last)
+}
+
+struct Chooser<'a> {
+    group: &'a Group,
+    version: &'a VersionRuntime,
+    ask: &'a Ask<'a>,
     turn: usize,
-    round: usize,
-    fit: impl Fn(&EndpointRuntime) -> bool,
-) -> Option<Picked> {
-    let count = endpoints.iter().filter(|endpoint| fit(endpoint)).count();
-    let nth = turn.checked_rem(count)?;
-    let mut found = None;
-    // Health may change between the two passes: then the last fit one is taken.
-    for endpoint in endpoints.iter().filter(|endpoint| fit(endpoint)).take(nth + 1) {
-        found = Some(endpoint);
-    }
-    let endpoint = found?;
-    let address = endpoint.address_at(round)?;
-    Some(Picked { endpoint: endpoint.clone(), address })
 }
 
-/// Whether the request has tried every address of the endpoint.
-fn is_exhausted(endpoint: &EndpointRuntime, avoid: &[u64]) -> bool {
-    let tries = avoid.iter().filter(|tried| **tried == endpoint.incarnation).count();
-    tries > 0 && tries >= endpoint.addresses()
+impl Chooser<'_> {
+    fn choose(&self) -> Result<usize, Unpicked> {
+        let favourite = match &self.version.balance.by {
+            BalanceBy::RoundRobin => self.in_turn(),
+            BalanceBy::LeastRequest => self.better_of_two(|endpoint, _| endpoint.in_flight() as f64),
+            BalanceBy::PeakEwma => {
+                self.better_of_two(|endpoint, now_ms| endpoint.latency.cost(endpoint.in_flight(), now_ms))
+            }
+            BalanceBy::ConsistentHash(_) => match (self.ask.key, &self.group.ring) {
+                (Some(key), Some(ring)) => return self.owner(key, ring).map_or_else(|| self.whoever(), Ok),
+                (None, _) | (_, None) => self.in_turn(),
+            },
+        };
+        match favourite {
+            Some(index) => Ok(index),
+            None => self.whoever(),
+        }
+    }
+
+    /// The one whose turn it is, if it can serve.
+    fn in_turn(&self) -> Option<usize> {
+        let order = &self.group.order;
+        let index = order.at(self.turn.checked_rem(order.len())?);
+        (self.can(index) && self.is_warm(index, self.ask.luck)).then_some(index)
+    }
+
+    /// Of two, drawn by weight, the one with less on it for its weight; the first if they are even.
+    fn better_of_two(&self, load: impl Fn(&EndpointRuntime, u64) -> f64) -> Option<usize> {
+        let order = &self.group.order;
+        if order.len() == 0 {
+            return None;
+        }
+        let draw = |nth: u64| scale(mix64(self.ask.luck.wrapping_add(nth)), order.len() as u64) as usize;
+        let first = order.at(draw(0));
+        let second = match order {
+            Order::Even(1) => first,
+            Order::Even(count) => {
+                let other = scale(mix64(self.ask.luck.wrapping_add(1)), *count as u64 - 1) as usize;
+                if other >= first { other + 1 } else { other }
+            }
+            // The heavy one is drawn again and again; a few draws find another.
+            Order::Weighted(_) => (1..5).map(|nth| order.at(draw(nth))).find(|other| *other != first).unwrap_or(first),
+        };
+        let fits = |index: usize, salt: u64| self.can(index) && self.is_warm(index, mix64(self.ask.luck ^ salt));
+        let load =
+            |index: usize| load(&self.group.endpoints[index], self.ask.now_ms) / self.weight(index).max(1) as f64;
+        match (fits(first, 0xA5), first != second && fits(second, 0x5A)) {
+            (true, true) if load(second) < load(first) => Some(second),
+            (true, _) => Some(first),
+            (false, true) => Some(second),
+            // Two of those that can, which asks everybody.
+            (false, false) => {
+                let draw = |salt| self.drawn(mix64(self.ask.luck ^ salt), |index| self.can(index));
+                let (first, second) = (draw(0xC3)?, draw(0x96)?);
+                Some(if load(second) < load(first) { second } else { first })
+            }
+        }
+    }
+
+    /// Whose the key is; the next on the ring if that one cannot serve, is not warm for this key, or has much more than
+    /// its share.
+    fn owner(&self, key: u64, ring: &Ring) -> Option<usize> {
+        let lot = mix64(key ^ 0x5157_1257);
+        for index in ring.owners(key).take(WALK_MAX) {
+            if self.can(index) && self.is_warm(index, lot) && self.has_less_than_its_share(index) {
+                return Some(index);
+            }
+        }
+        let ready = (0..self.group.endpoints.len()).filter(|index| self.can(*index));
+        ready.max_by_key(|index| ring.affinity(key, *index))
+    }
+
+    /// Bounded load (Mirrokni, Thorup, Zadimoghaddam 2016): nobody has more than 1.25 of its share, rounded up.
+    fn has_less_than_its_share(&self, index: usize) -> bool {
+        let its = self.group.endpoints[index].in_flight();
+        if its == 0 {
+            return true;
+        }
+        let endpoints = &self.group.endpoints;
+        let (mut all, mut weights) = (1, 0);
+        for (endpoint, weight) in endpoints.iter().zip(&self.group.weights).filter(|(endpoint, _)| endpoint.is_ready())
+        {
+            all += endpoint.in_flight();
+            weights += u64::from(*weight);
+        }
+        let share = all * LOAD_MAX * u64::from(self.group.weights[index]);
+        its < share.div_ceil(256 * weights.max(1))
+    }
+
+    /// Any of those that can serve; then, in panic mode, of those that cannot.
+    fn whoever(&self) -> Result<usize, Unpicked> {
+        let untried = |endpoint: &EndpointRuntime| !self.ask.avoid.contains(&endpoint.incarnation);
+        let ready = |endpoint: &EndpointRuntime| endpoint.is_ready() && untried(endpoint);
+        if let Some(index) = self.any_of(|endpoint| ready(endpoint) && endpoint.has_place(self.ask.queued)) {
+            return Ok(index);
+        }
+        let endpoints = &self.group.endpoints;
+        if endpoints.iter().any(|endpoint| ready(endpoint)) {
+            return Err(Unpicked::Full);
+        }
+        if !self.ask.anyway {
+            return Err(Unpicked::Nothing);
+        }
+        let usable = |endpoint: &EndpointRuntime| endpoint.is_resolved() && untried(endpoint);
+        let least = endpoints.iter().filter(|it| usable(it)).map(|it| badness(it)).min().ok_or(Unpicked::Nothing)?;
+        let fit = |endpoint: &EndpointRuntime| usable(endpoint) && badness(endpoint) == least;
+        self.any_of(|endpoint| fit(endpoint) && endpoint.has_place(self.ask.queued)).ok_or(Unpicked::Full)
+    }
+
+    /// One of those that are `fit`: by turns if all weigh the same, else drawn by weight.
+    fn any_of(&self, fit: impl Fn(&EndpointRuntime) -> bool) -> Option<usize> {
+        let endpoints = &self.group.endpoints;
+        let fit = |index: usize| fit(&endpoints[index]);
+        if !matches!(self.group.order, Order::Even(_)) || !self.version.balance.slow_start.is_zero() {
+            return self.drawn(mix64(self.ask.luck ^ 0x3C), fit);
+        }
+        let count = (0..endpoints.len()).filter(|index| fit(*index)).count();
+        // Rounds, not turns: the turns of a dead endpoint come once a round.
+        let nth = (self.turn / endpoints.len().max(1) + self.ask.avoid.len()).checked_rem(count)?;
+        // Health may change between the two passes: then the last fit one is taken.
+        (0..endpoints.len()).filter(|index| fit(*index)).take(nth + 1).last()
+    }
+
+    /// One of those that are `fit`, by weight.
+    fn drawn(&self, luck: u64, fit: impl Fn(usize) -> bool) -> Option<usize> {
+        let fit = || (0..self.group.endpoints.len()).filter(|index| fit(*index));
+        let mut left = scale(luck, fit().map(|index| self.weight(index)).sum());
+        let mut found = None;
+        for index in fit() {
+            found = Some(index);
+            match left.checked_sub(self.weight(index)) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
+        found
+    }
+
+    /// It may have the request, as far as itself is concerned.
+    fn can(&self, index: usize) -> bool {
+        let endpoint = &self.group.endpoints[index];
+        endpoint.is_ready() && !self.ask.avoid.contains(&endpoint.incarnation) && endpoint.has_place(self.ask.queued)
+    }
+
+    /// Whether the lot lets it have this request although it is new.
+    fn is_warm(&self, index: usize, lot: u64) -> bool {
+        let slow_start = self.version.balance.slow_start;
+        slow_start.is_zero() || scale(lot, RAMP_WHOLE) < self.group.endpoints[index].ramp(self.ask.now_ms, slow_start)
+    }
+
+    /// With what it has grown to.
+    fn weight(&self, index: usize) -> u64 {
+        let ramp = self.group.endpoints[index].ramp(self.ask.now_ms, self.version.balance.slow_start);
+        u64::from(self.group.weights[index]) * ramp
+    }
 }
 
 /// The order in which endpoints are used that should not be: one that answers wrongly may still answer
@@ -94,90 +253,5 @@ fn badness(endpoint: &EndpointRuntime) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::endpoints::testing::{named, version};
-
-    const THREAD: Thread = Thread(0);
-
-    fn ports(version: &VersionRuntime, picks: usize) -> Vec<u16> {
-        (0..picks).map(|_| pick(version, THREAD, &[], false).expect("ready").address.port()).collect()
-    }
-
-    #[test]
-    fn ready_endpoints_take_turns() {
-        let version = version(&[1, 2, 3], 1);
-        assert_eq!(ports(&version, 6), [1, 2, 3, 1, 2, 3]);
-    }
-
-    #[test]
-    fn the_turns_of_a_dead_endpoint_are_spread_over_the_others() {
-        let version = version(&[1, 2, 3], 1);
-        version.endpoints[0].set_health(Health::Down);
-        let picked = ports(&version, 600);
-        for port in [2, 3] {
-            assert_eq!(picked.iter().filter(|picked| **picked == port).count(), 300, "port {port}");
-        }
-    }
-
-    #[test]
-    fn threads_count_by_themselves() {
-        let version = version(&[1, 2], 2);
-        let on = |thread| pick(&version, Thread(thread), &[], false).expect("ready").address.port();
-        assert_eq!([on(0), on(0), on(0), on(1)], [1, 2, 1, 2]);
-    }
-
-    #[test]
-    fn an_endpoint_that_was_tried_is_not_tried_again() {
-        let version = version(&[1, 2], 1);
-        let (one, two) = (version.endpoints[0].incarnation, version.endpoints[1].incarnation);
-        for _ in 0..4 {
-            assert_eq!(pick(&version, THREAD, &[one], false).expect("the other").address.port(), 2);
-        }
-        assert!(pick(&version, THREAD, &[one, two], false).is_none());
-        assert!(pick(&version, THREAD, &[one, two], true).is_none(), "not in panic mode either");
-    }
-
-    #[test]
-    fn nothing_ready_is_nothing_unless_anyway() {
-        let version = version(&[1, 2, 3, 4], 1);
-        for (endpoint, health) in version.endpoints.iter().zip([Health::Down, Health::Unknown, Health::Failing]) {
-            endpoint.set_health(health);
-        }
-        version.endpoints[3].set_ejected(true);
-        assert!(pick(&version, THREAD, &[], false).is_none());
-        let mut tried = Vec::new();
-        let mut order = Vec::new();
-        while let Some(picked) = pick(&version, THREAD, &tried, true) {
-            tried.push(picked.endpoint.incarnation);
-            order.push(picked.address.port());
-        }
-        assert_eq!(order, [3, 2, 4, 1], "failing, unknown, ejected, down");
-    }
-
-    #[test]
-    fn a_version_without_endpoints_or_addresses_picks_nothing() {
-        assert!(pick(&version(&[], 1), THREAD, &[], true).is_none());
-        assert!(pick(&named(&["shop.internal"], 1), THREAD, &[], true).is_none());
-    }
-
-    #[test]
-    fn the_addresses_of_a_name_take_turns_and_each_may_be_tried() {
-        let version = named(&["shop.internal"], 1);
-        let endpoint = &version.endpoints[0];
-        let addresses: Vec<SocketAddr> = [1, 2].map(|port| SocketAddr::from(([127, 0, 0, 1], port))).into();
-        endpoint.set_resolved(addresses.clone());
-        assert_eq!((ports(&version, 4), version.addresses()), (vec![1, 2, 1, 2], 2));
-
-        let first = pick(&version, THREAD, &[], false).expect("ready").address.port();
-        let second = pick(&version, THREAD, &[endpoint.incarnation], false).expect("other address");
-        assert_eq!(second.endpoint.incarnation, endpoint.incarnation);
-        assert!([1, 2].contains(&first));
-        assert!(pick(&version, THREAD, &[endpoint.incarnation; 2], false).is_none());
-
-        endpoint.rest(addresses[0]);
-        assert_eq!(ports(&version, 3), [2, 2, 2]);
-        endpoint.rest(addresses[1]);
-        assert_eq!(ports(&version, 3), [2, 2, 2], "the last address never rests");
-    }
-}
+#[path = "pick_tests.rs"]
+mod tests;

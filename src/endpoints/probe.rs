@@ -5,17 +5,17 @@
 //! cap is a failure.
 
 use std::hash::{DefaultHasher, Hasher};
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::HeaderName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::dial::{Dialled, dial, is_refused};
 use super::grpc;
 use super::health::Seen;
+use super::state::At;
 use crate::config::model::HealthCheck;
 
 /// Bytes of a response head, interim responses included.
@@ -34,26 +34,26 @@ impl From<Seen> for Asked {
 }
 
 /// `authority` is the Host unless the check names one. `deadline` bounds all of it, connect included.
-pub async fn probe(check: &HealthCheck, address: SocketAddr, authority: &str, deadline: Duration) -> Asked {
+pub async fn probe(check: &HealthCheck, at: &At, authority: &str, deadline: Duration) -> Asked {
     let asked = match check {
-        HealthCheck::Tcp => timeout(deadline, connect(address)).await.map(|connected| match connected {
+        HealthCheck::Tcp => timeout(deadline, connect(at)).await.map(|connected| match connected {
             Ok(_) => Seen::Pass.into(),
             Err(silent) => silent.into(),
         }),
         HealthCheck::Grpc { service, host } => {
             let host = host.as_deref().unwrap_or(authority);
-            timeout(deadline, grpc(address, host, service, deadline)).await.map(Asked::from)
+            timeout(deadline, grpc(at, host, service, deadline)).await.map(Asked::from)
         }
         HealthCheck::Http { path, host, status, instance } => {
             let host = host.as_deref().unwrap_or(authority);
-            timeout(deadline, http(address, host, path, status, instance.as_ref())).await
+            timeout(deadline, http(at, host, path, status, instance.as_ref())).await
         }
     };
     asked.unwrap_or_else(|_| Seen::Silent(format!("no answer within {deadline:?}")).into())
 }
 
-async fn grpc(address: SocketAddr, host: &str, service: &str, deadline: Duration) -> Seen {
-    match connect(address).await {
+async fn grpc(at: &At, host: &str, service: &str, deadline: Duration) -> Seen {
+    match connect(at).await {
         Ok(stream) => grpc::check(stream, host, service, deadline).await,
         Err(silent) => silent,
     }
@@ -66,21 +66,15 @@ fn hash_of(name: &[u8]) -> u64 {
     hasher.finish().max(1)
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, Seen> {
-    TcpStream::connect(address).await.map_err(|error| {
+async fn connect(at: &At) -> Result<Dialled, Seen> {
+    dial(at).await.map_err(|error| {
         let why = format!("connect: {error}");
-        if error.kind() == std::io::ErrorKind::ConnectionRefused { Seen::Refused(why) } else { Seen::Silent(why) }
+        if is_refused(&error) { Seen::Refused(why) } else { Seen::Silent(why) }
     })
 }
 
-async fn http(
-    address: SocketAddr,
-    host: &str,
-    path: &str,
-    wanted: &[RangeInclusive<u16>],
-    instance: Option<&HeaderName>,
-) -> Asked {
-    let mut stream = match connect(address).await {
+async fn http(at: &At, host: &str, path: &str, wanted: &[RangeInclusive<u16>], instance: Option<&HeaderName>) -> Asked {
+    let mut stream = match connect(at).await {
         Ok(stream) => stream,
         Err(silent) => return silent.into(),
     };
@@ -101,7 +95,7 @@ async fn http(
 }
 
 /// The final status, and a hash of what `instance` says; interim answers (100, 103) are passed over.
-async fn status_of(stream: &mut TcpStream, instance: Option<&HeaderName>) -> Result<(u16, Option<u64>), Seen> {
+async fn status_of(stream: &mut Dialled, instance: Option<&HeaderName>) -> Result<(u16, Option<u64>), Seen> {
     let mut head = Vec::with_capacity(1024);
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 100];
@@ -139,6 +133,8 @@ async fn status_of(stream: &mut TcpStream, instance: Option<&HeaderName>) -> Res
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::net::TcpListener;
 
     use super::*;
@@ -177,7 +173,7 @@ mod tests {
 
     async fn seen(answer: &'static [u8], close: bool) -> Seen {
         let (address, origin) = origin(answer, close).await;
-        let seen = probe(&check(None), address, "shop.internal:3000", Duration::from_millis(300)).await.seen;
+        let seen = probe(&check(None), &At::Ip(address), "shop.internal:3000", Duration::from_millis(300)).await.seen;
         origin.abort();
         seen
     }
@@ -216,7 +212,7 @@ mod tests {
     async fn it_says_who_it_is_and_whom_it_wants() {
         for (host, wanted) in [(None, "shop.internal:3000"), (Some("health.test"), "health.test")] {
             let (address, origin) = origin(b"HTTP/1.1 200 OK\r\n\r\n", true).await;
-            let seen = probe(&check(host), address, "shop.internal:3000", Duration::from_secs(5)).await.seen;
+            let seen = probe(&check(host), &At::Ip(address), "shop.internal:3000", Duration::from_secs(5)).await.seen;
             assert_eq!(seen, Seen::Pass);
             let asked = origin.await.expect("no panic");
             assert!(asked.starts_with("GET /healthz?deep=1 HTTP/1.1\r\n"), "{asked}");
@@ -229,7 +225,8 @@ mod tests {
     async fn tcp_asks_for_a_connection_only() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let ask = || probe(&HealthCheck::Tcp, address, "", Duration::from_secs(5));
+        let at = At::Ip(address);
+        let ask = || probe(&HealthCheck::Tcp, &at, "", Duration::from_secs(5));
         assert_eq!(ask().await.seen, Seen::Pass);
         drop(listener);
         assert!(matches!(ask().await.seen, Seen::Refused(why) if why.starts_with("connect:")));
@@ -245,7 +242,9 @@ mod tests {
             b"HTTP/1.1 200 OK\r\n\r\n",
         ] {
             let (address, origin) = origin(answer, true).await;
-            seen.push(probe(&check(None), address, "shop.internal:3000", Duration::from_secs(5)).await.instance);
+            seen.push(
+                probe(&check(None), &At::Ip(address), "shop.internal:3000", Duration::from_secs(5)).await.instance,
+            );
             origin.await.expect("no panic");
         }
         assert!(seen[0].is_some() && seen[0] == seen[1] && seen[2].is_some() && seen[2] != seen[0], "{seen:?}");

@@ -16,7 +16,9 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::checks::random;
-use super::state::{EndpointRuntime, Health, ServiceCore};
+use super::group::VersionRuntime;
+use super::state::ServiceCore;
+use crate::config::model::EndpointAddress;
 use crate::telemetry::{Event, Events};
 
 const EVERY_MIN: Duration = Duration::from_secs(5);
@@ -46,13 +48,20 @@ pub(super) fn system_lookup() -> Lookup {
 }
 
 /// Who uses a name, and whom to wake.
-pub(super) type Users = Vec<(Arc<EndpointRuntime>, Arc<ServiceCore>)>;
+pub(super) type Users = Vec<(Arc<VersionRuntime>, Arc<ServiceCore>)>;
+
+#[derive(Debug, Default)]
+struct Known {
+    users: Users,
+    /// The last good answer.
+    answer: Option<Vec<SocketAddr>>,
+}
 
 /// Keeps one name resolved until dropped.
 #[derive(Debug)]
 pub(super) struct NameWatch {
-    users: Arc<Mutex<Users>>,
-    again: Arc<Notify>,
+    name: (String, u16),
+    known: Arc<Mutex<Known>>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -63,33 +72,38 @@ impl NameWatch {
         users: Users,
         lookup: &Lookup,
         events: &Events,
+        resolved: &Arc<Notify>,
     ) -> NameWatch {
-        let users = Arc::new(Mutex::new(users));
-        let again = Arc::new(Notify::new());
+        let known = Arc::new(Mutex::new(Known { users, answer: None }));
         let resolver = Resolver {
-            name,
-            users: users.clone(),
-            again: again.clone(),
+            name: name.clone(),
+            known: known.clone(),
+            resolved: resolved.clone(),
             lookup: lookup.clone(),
             events: events.clone(),
         };
-        NameWatch { users, again, _task: AbortOnDropHandle::new(runtime.spawn(resolver.run())) }
+        NameWatch { name, known, _task: AbortOnDropHandle::new(runtime.spawn(resolver.run())) }
     }
 
-    /// From now on for these endpoints; a new one does not wait for the next round.
+    /// From now on for these versions; a new one has what is known at once.
     pub(super) fn serve(&self, users: Users) {
-        let unresolved = users.iter().any(|(endpoint, _)| !endpoint.is_resolved());
-        *self.users.lock().expect("no holder panics") = users;
-        if unresolved {
-            self.again.notify_one();
+        let mut known = self.known.lock().expect("no holder panics");
+        known.users = users;
+        if let Some(answer) = &known.answer {
+            for (version, service) in &known.users {
+                if version.resolved(&self.name, answer).is_some() {
+                    service.changed.notify_waiters();
+                }
+            }
         }
     }
 }
 
 struct Resolver {
     name: (String, u16),
-    users: Arc<Mutex<Users>>,
-    again: Arc<Notify>,
+    known: Arc<Mutex<Known>>,
+    /// Told when there are other endpoints.
+    resolved: Arc<Notify>,
     lookup: Lookup,
     events: Events,
 }
@@ -120,10 +134,7 @@ impl Resolver {
                     (RETRY_MIN * (1 << failures.min(5)) / 2).min(EVERY_MAX)
                 }
             };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.again.notified() => {}
-            }
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -132,22 +143,19 @@ impl Resolver {
         addresses.sort_unstable();
         addresses.dedup();
         addresses.truncate(ADDRESSES_MAX);
-        let users = self.users.lock().expect("no holder panics");
         let mut changed = None;
-        for (endpoint, service) in users.iter() {
-            let before = endpoint.resolved.load_full();
-            if *before == addresses {
-                // Who rests gets another chance; with a check, it is the check that says so.
-                if endpoint.health() == Health::Unchecked {
-                    endpoint.set_serving(addresses.clone());
+        {
+            let mut known = self.known.lock().expect("no holder panics");
+            for (version, service) in &known.users {
+                if let Some(before) = version.resolved(&self.name, &addresses) {
+                    service.changed.notify_waiters();
+                    changed = Some(before);
                 }
-                continue;
             }
-            endpoint.set_resolved(addresses.clone());
-            service.changed.notify_waiters();
-            changed = Some(before);
+            known.answer = Some(addresses.clone());
         }
         if let Some(before) = changed {
+            self.resolved.notify_one();
             let text = |addresses: &[SocketAddr]| addresses.iter().map(|at| at.ip().to_string()).collect::<Vec<_>>();
             let (host, to) = (&self.name.0, text(&addresses));
             info!(host, addresses = ?to, "name resolved");
@@ -163,10 +171,13 @@ impl Resolver {
     /// Told once, until an answer comes again.
     fn failed(&self, why: &str) {
         let host = &self.name.0;
-        let users = self.users.lock().expect("no holder panics");
-        let kept = users.iter().any(|(endpoint, _)| endpoint.is_resolved());
-        for (endpoint, _) in users.iter().filter(|(endpoint, _)| !endpoint.is_resolved()) {
-            endpoint.last_change.store(Arc::new(format!("{host} cannot be resolved: {why}")));
+        let known = self.known.lock().expect("no holder panics");
+        let kept = known.answer.is_some();
+        let named = EndpointAddress::Name { host: host.clone(), port: self.name.1 };
+        for endpoint in known.users.iter().flat_map(|(version, _)| version.endpoints_at(&named)) {
+            if !endpoint.is_resolved() {
+                endpoint.last_change.store(Arc::new(format!("{host} cannot be resolved: {why}")));
+            }
         }
         warn!(host, why, kept, "name cannot be resolved");
         let rest = if kept { "the last good answer is kept" } else { "it gets no traffic" };
@@ -199,8 +210,8 @@ mod tests {
         }))
     }
 
-    fn addresses(endpoint: &EndpointRuntime) -> Vec<String> {
-        endpoint.resolved.load().iter().map(ToString::to_string).collect()
+    fn addresses(version: &VersionRuntime) -> Vec<String> {
+        version.endpoints().iter().filter_map(|endpoint| endpoint.ip()).map(|at| at.to_string()).collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -209,34 +220,36 @@ mod tests {
         let asked = Arc::new(Mutex::new(0));
         let events = Events::default();
         let version = testing::named(&["shop.internal"], 1);
-        let endpoint = version.endpoints[0].clone();
         let service = Arc::new(ServiceCore::default());
         let woken = service.changed.notified();
         tokio::pin!(woken);
         woken.as_mut().enable();
-        let users = vec![(endpoint.clone(), service.clone())];
-        let watch =
-            NameWatch::start(&Handle::current(), ("shop.internal".into(), 80), users, &table(&answer, &asked), &events);
+        let users = vec![(version.clone(), service.clone())];
+        let (name, lookup) = (("shop.internal".to_string(), 80), table(&answer, &asked));
+        let watch = NameWatch::start(&Handle::current(), name, users, &lookup, &events, &Arc::default());
+        assert_eq!((addresses(&version), version.endpoints().len()), (vec![], 1), "there, without an address");
         woken.await;
-        assert_eq!(addresses(&endpoint), ["10.0.0.1:80", "10.0.0.2:80"]);
-        assert!(endpoint.is_ready());
+        assert_eq!(addresses(&version), ["10.0.0.1:80", "10.0.0.2:80"]);
+        assert!(version.endpoints().iter().all(|endpoint| endpoint.is_ready()), "an endpoint each");
 
         *answer.lock().expect("no panic") = Err("SERVFAIL");
         tokio::time::sleep(Duration::from_secs(30)).await;
-        assert_eq!(addresses(&endpoint), ["10.0.0.1:80", "10.0.0.2:80"]);
+        assert_eq!(addresses(&version), ["10.0.0.1:80", "10.0.0.2:80"]);
 
-        *answer.lock().expect("no panic") = Ok(vec!["10.0.0.3"]);
+        let before = version.endpoints();
+        *answer.lock().expect("no panic") = Ok(vec!["10.0.0.3", "10.0.0.2"]);
         tokio::time::sleep(Duration::from_secs(11)).await;
-        assert_eq!(addresses(&endpoint), ["10.0.0.3:80"]);
+        assert_eq!(addresses(&version), ["10.0.0.2:80", "10.0.0.3:80"]);
+        assert!(Arc::ptr_eq(&before[1], &version.endpoints()[0]), "who stays is who it was");
         let (told, _) = events.subscribe(0);
         let kinds: Vec<_> = told.iter().map(|event| event.kind.as_str()).collect();
         assert_eq!(kinds, ["resolved", "warning", "resolved"], "each told once");
 
         let before = *asked.lock().expect("no panic");
         let late = testing::named(&["shop.internal"], 1);
-        watch.serve(vec![(endpoint, service.clone()), (late.endpoints[0].clone(), service.clone())]);
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        assert_eq!(*asked.lock().expect("no panic"), before + 1, "a newcomer is not kept waiting");
-        assert!(late.endpoints[0].is_ready());
+        watch.serve(vec![(version, service.clone()), (late.clone(), service.clone())]);
+        assert_eq!(addresses(&late), ["10.0.0.2:80", "10.0.0.3:80"], "a newcomer is not kept waiting");
+        assert_eq!(*asked.lock().expect("no panic"), before);
+        assert!(late.has_ready());
     }
 }

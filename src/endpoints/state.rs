@@ -5,17 +5,23 @@
 //! new `Runtime` holds the same `Arc`.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use tokio::sync::Notify;
 
+use super::balance::Ewma;
 use super::budget::Budget;
 use super::flaps::Flaps;
+use super::group::VersionRuntime;
 use super::life::Life;
+use super::room::{Place, Places, Room};
 use super::tally::Tally;
 use super::warm::Warmth;
 use crate::config::model::{EndpointAddress, Name};
@@ -24,6 +30,11 @@ use crate::outcome::{Errors, GrpcCodes, Meter};
 use crate::routing::table::CompiledService;
 use crate::routing::{ServiceIdx, Table, Thread, VersionIdx};
 use crate::sessions::InFlight;
+
+/// All of an endpoint's weight, for [`EndpointRuntime::ramp`].
+pub(super) const RAMP_WHOLE: u64 = 256;
+/// A tenth: nothing at all would warm up nothing.
+const RAMP_LEAST: u64 = 26;
 
 /// Same indices as the table it was made for.
 #[derive(Debug)]
@@ -61,13 +72,6 @@ pub struct ServiceCore {
     pub changed: Notify,
 }
 
-/// One version under one table: its present endpoints and what it keeps over reloads.
-#[derive(Debug)]
-pub struct VersionRuntime {
-    pub endpoints: Box<[Arc<EndpointRuntime>]>,
-    pub core: Arc<VersionCore>,
-}
-
 /// What a version keeps as long as some table names it or an exchange runs on it.
 #[derive(Debug)]
 pub struct VersionCore {
@@ -80,6 +84,8 @@ pub struct VersionCore {
     pub grpc: GrpcCodes,
     /// Whose turn it is among the endpoints, per data thread: nothing is shared between threads.
     turns: Box<[CachePadded<AtomicU32>]>,
+    /// Where requests wait while every endpoint has as much as it may.
+    pub room: Arc<Room>,
     /// The `drain.sessions` deadline has passed: pinned clients are no longer sent here. Unset when the
     /// version gets weight again.
     pub pins_ended: AtomicBool,
@@ -102,23 +108,43 @@ pub enum Health {
     Down = 4,
 }
 
+/// Where connections to an endpoint go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum At {
+    Ip(SocketAddr),
+    Unix(Arc<Path>),
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            At::Ip(address) => address.fmt(f),
+            At::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl serde::Serialize for At {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 #[derive(Debug)]
 pub struct EndpointRuntime {
     pub service: Name,
     pub version: Name,
+    /// As in the configuration. The addresses of a name are an endpoint each.
     pub address: EndpointAddress,
+    /// `None` for a name that has no address yet.
+    pub at: Option<At>,
     /// Unique in this process: the key under which connections are pooled, so that a removed or replaced
     /// endpoint's connections are never used again.
     pub incarnation: u64,
-    /// Resolved addresses; the last good answer. Empty until a name is first resolved.
-    pub resolved: ArcSwap<Vec<SocketAddr>>,
-    /// Those of `resolved` that are used now: one that does not answer rests until the next resolution
-    /// or until a check finds it well. Empty only if `resolved` is.
-    serving: ArcSwap<Vec<SocketAddr>>,
-    /// Whether `serving` has any, without loading it.
-    has_address: AtomicBool,
     health: AtomicU8,
     ejected: AtomicBool,
+    /// It could not be connected to, and its name has other addresses.
+    resting: AtomicBool,
     /// Failures in a row, for ejection.
     pub failures_in_row: AtomicU32,
     /// Of what runs there now.
@@ -127,8 +153,13 @@ pub struct EndpointRuntime {
     pub(super) flaps: Mutex<Flaps>,
     /// What it did with its requests; kept up only for services that compare endpoints.
     pub tally: Tally,
-    /// Of its process. Several addresses are several processes, so only that of a single one is told.
+    /// Since when it is ready, in milliseconds of the data threads' clock; 0 until the next request looks.
+    ready_ms: AtomicU64,
+    /// How fast it answers; kept up for `peak_ewma` only.
+    pub latency: Ewma,
+    /// Of its process.
     life: Life,
+    places: Arc<Places>,
     in_flight: Box<[CachePadded<AtomicU64>]>,
     /// Why the health is what it is: the last change, for `status` and events.
     pub last_change: ArcSwap<String>,
@@ -170,8 +201,8 @@ impl Runtime {
         Some(&self.services[at])
     }
 
-    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<EndpointRuntime>> {
-        self.services.iter().flat_map(|service| &service.versions).flat_map(|version| &version.endpoints)
+    pub fn endpoints(&self) -> impl Iterator<Item = Arc<EndpointRuntime>> {
+        self.services.iter().flat_map(|service| &service.versions).flat_map(|version| version.endpoints())
     }
 
     pub fn service(&self, idx: ServiceIdx) -> &Arc<ServiceRuntime> {
@@ -199,21 +230,7 @@ impl ServiceRuntime {
                     Some(core) => core.clone(),
                     None => Arc::new(VersionCore::new(compiled.name.clone(), name.clone(), threads)),
                 };
-                let endpoints = version
-                    .endpoints
-                    .iter()
-                    .map(|address| {
-                        let kept = before.and_then(|before| before.endpoint_at(address)).cloned();
-                        match kept {
-                            Some(kept) => {
-                                kept.check_is(checked);
-                                kept
-                            }
-                            None => Arc::new(EndpointRuntime::new(&core, address.clone(), checked, threads)),
-                        }
-                    })
-                    .collect();
-                Arc::new(VersionRuntime { endpoints, core })
+                VersionRuntime::build(core, &version.endpoints, &compiled.service.balance, checked, before)
             })
             .collect();
         let core = match before {
@@ -249,6 +266,7 @@ impl VersionCore {
             grpc: GrpcCodes::new(threads),
             // Different beginnings, so that the first requests of all threads do not meet.
             turns: (0..threads).map(|thread| CachePadded::new(AtomicU32::new(thread as u32))).collect(),
+            room: Arc::default(),
             pins_ended: AtomicBool::new(false),
             panic: AtomicBool::new(false),
         }
@@ -256,6 +274,10 @@ impl VersionCore {
 }
 
 impl VersionCore {
+    pub(super) fn threads(&self) -> usize {
+        self.turns.len()
+    }
+
     /// The next number of this data thread's own count.
     pub(super) fn turn(&self, thread: Thread) -> usize {
         let turn = &self.turns[thread.0 as usize];
@@ -265,50 +287,39 @@ impl VersionCore {
     }
 }
 
-impl VersionRuntime {
-    pub fn endpoint_at(&self, address: &EndpointAddress) -> Option<&Arc<EndpointRuntime>> {
-        self.endpoints.iter().find(|endpoint| endpoint.address == *address)
-    }
-
-    /// How many addresses there are to try, all endpoints together.
-    pub fn addresses(&self) -> usize {
-        self.endpoints.iter().map(|endpoint| endpoint.addresses()).sum()
-    }
-
-    pub fn has_ready(&self) -> bool {
-        self.endpoints.iter().any(|endpoint| endpoint.is_ready())
-    }
-}
-
 impl EndpointRuntime {
+    /// `at` is for a name: one of its addresses.
     pub(super) fn new(
         version: &VersionCore,
         address: EndpointAddress,
+        at: Option<At>,
         checked: bool,
-        threads: usize,
     ) -> EndpointRuntime {
         static NEXT_INCARNATION: AtomicU64 = AtomicU64::new(1);
-        let resolved = match &address {
-            EndpointAddress::Ip(at) => vec![*at],
-            EndpointAddress::Name { .. } => Vec::new(),
+        let at = match &address {
+            EndpointAddress::Ip(address) => Some(At::Ip(*address)),
+            EndpointAddress::Unix(path) => Some(At::Unix(path.as_path().into())),
+            EndpointAddress::Name { .. } => at,
         };
         let health = if checked { Health::Unknown } else { Health::Unchecked };
         EndpointRuntime {
             service: version.service.clone(),
             version: version.name.clone(),
             address,
+            at,
             incarnation: NEXT_INCARNATION.fetch_add(1, Ordering::Relaxed),
-            has_address: AtomicBool::new(!resolved.is_empty()),
-            serving: ArcSwap::from_pointee(resolved.clone()),
-            resolved: ArcSwap::from_pointee(resolved),
             health: AtomicU8::new(health as u8),
             ejected: AtomicBool::new(false),
+            resting: AtomicBool::new(false),
             failures_in_row: AtomicU32::new(0),
             warmth: Warmth::default(),
             flaps: Mutex::default(),
-            tally: Tally::new(threads),
+            tally: Tally::new(version.threads()),
+            ready_ms: AtomicU64::new(0),
+            latency: Ewma::default(),
             life: Life::default(),
-            in_flight: (0..threads).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
+            places: Arc::new(Places::new(version.room.clone())),
+            in_flight: (0..version.threads()).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
             last_change: ArcSwap::from_pointee(String::new()),
         }
     }
@@ -341,7 +352,14 @@ impl EndpointRuntime {
         if matches!(health, Health::Down | Health::Unknown) {
             self.warmth.cool();
         }
+        let comes_back = health == Health::Healthy && self.health() != Health::Healthy;
         self.health.store(health as u8, Ordering::Relaxed);
+        if comes_back {
+            self.starts_slowly();
+        }
+        if health == Health::Healthy {
+            self.set_resting(false);
+        }
     }
 
     pub fn is_ejected(&self) -> bool {
@@ -350,17 +368,66 @@ impl EndpointRuntime {
 
     pub fn set_ejected(&self, ejected: bool) {
         self.ejected.store(ejected, Ordering::Relaxed);
+        if !ejected {
+            self.starts_slowly();
+        }
+    }
+
+    pub(super) fn set_resting(&self, resting: bool) {
+        if self.resting.load(Ordering::Relaxed) != resting {
+            self.resting.store(resting, Ordering::Relaxed);
+        }
+    }
+
+    fn starts_slowly(&self) {
+        self.ready_ms.store(0, Ordering::Relaxed);
     }
 
     /// May be given new requests: checked (or unchecked by configuration), not ejected, resolved.
     pub fn is_ready(&self) -> bool {
-        matches!(self.health(), Health::Unchecked | Health::Healthy) && !self.is_ejected() && self.is_resolved()
+        matches!(self.health(), Health::Unchecked | Health::Healthy)
+            && !self.is_ejected()
+            && !self.resting.load(Ordering::Relaxed)
+            && self.is_resolved()
+    }
+
+    /// How much of its weight it gets, of 256: it grows for `slow_start` from the first request after it became ready.
+    pub(super) fn ramp(&self, now_ms: u64, slow_start: Duration) -> u64 {
+        if slow_start.is_zero() {
+            return RAMP_WHOLE;
+        }
+        let since = match self.ready_ms.load(Ordering::Relaxed) {
+            0 => {
+                // Whoever is second sees the same time.
+                let _ = self.ready_ms.compare_exchange(0, now_ms.max(1), Ordering::Relaxed, Ordering::Relaxed);
+                now_ms
+            }
+            since => since,
+        };
+        let part = u128::from(now_ms.saturating_sub(since)) * u128::from(RAMP_WHOLE) / slow_start.as_millis().max(1);
+        (part as u64).clamp(RAMP_LEAST, RAMP_WHOLE)
+    }
+
+    /// Exchanges at once; `None` without a bound.
+    pub fn max_connections(&self) -> Option<u32> {
+        self.places.max()
+    }
+
+    pub(super) fn limit(&self, max: Option<u32>) {
+        self.places.limit(max);
+    }
+
+    pub(super) fn has_place(&self, queued: bool) -> bool {
+        self.places.has_free(queued)
+    }
+
+    pub(super) fn take_place(&self) -> Result<Option<Place>, ()> {
+        self.places.take()
     }
 
     /// A new connection was taken, or refused: traffic and checks tell alike.
     pub fn took_connection(&self, taken: bool) {
         match taken {
-            _ if self.addresses() != 1 => {}
             true => self.life.connected(),
             false => self.life.refused(),
         }
@@ -382,64 +449,39 @@ impl EndpointRuntime {
     }
 
     pub fn is_resolved(&self) -> bool {
-        self.has_address.load(Ordering::Relaxed)
+        self.at.is_some()
     }
 
-    /// A new answer of the resolver. Every address is used again, rested or not.
-    pub fn set_resolved(&self, addresses: Vec<SocketAddr>) {
-        self.serving.store(Arc::new(addresses.clone()));
-        self.has_address.store(!addresses.is_empty(), Ordering::Relaxed);
-        self.resolved.store(Arc::new(addresses));
-    }
-
-    /// Of several addresses of a name, uses only those in `well`; all of them if none is.
-    pub(super) fn set_serving(&self, well: Vec<SocketAddr>) {
-        if well.is_empty() {
-            self.serving.store(self.resolved.load_full());
-        } else if **self.serving.load() != well {
-            self.serving.store(Arc::new(well));
-        }
-    }
-
-    /// A connection to `address` could not be made: if the name has others, it rests until the name is
-    /// resolved again or a check finds it well.
-    pub fn rest(&self, address: SocketAddr) {
-        match &self.address {
-            EndpointAddress::Ip(_) => {}
-            EndpointAddress::Name { .. } => {
-                let others: Vec<_> = self.serving.load().iter().copied().filter(|other| *other != address).collect();
-                if !others.is_empty() {
-                    self.serving.store(Arc::new(others));
-                }
-            }
-        }
-    }
-
-    /// One of the addresses in use, the `turn`th of an endless round.
-    pub(super) fn address_at(&self, turn: usize) -> Option<SocketAddr> {
-        match &self.address {
-            EndpointAddress::Ip(address) => Some(*address),
-            EndpointAddress::Name { .. } => {
-                let serving = self.serving.load();
-                serving.get(turn.checked_rem(serving.len())?).copied()
-            }
-        }
-    }
-
-    /// How many addresses a request may try here.
-    pub(super) fn addresses(&self) -> usize {
-        match &self.address {
-            EndpointAddress::Ip(_) => 1,
-            EndpointAddress::Name { .. } => self.serving.load().len(),
+    /// Its IP address and port, if that is what it has.
+    pub fn ip(&self) -> Option<SocketAddr> {
+        match &self.at {
+            Some(At::Ip(address)) => Some(*address),
+            Some(At::Unix(_)) | None => None,
         }
     }
 
     /// The address as written in the configuration, also the default Host of its checks.
     pub fn authority(&self) -> String {
         match &self.address {
-            EndpointAddress::Ip(address) => address.to_string(),
-            EndpointAddress::Name { host, port } => format!("{host}:{port}"),
+            // There is no better name for what is on this machine.
+            EndpointAddress::Unix(_) => "localhost".into(),
+            EndpointAddress::Ip(_) | EndpointAddress::Name { .. } => self.address.to_string(),
         }
+    }
+
+    /// For people and metrics: as written, and which of its addresses if it is a name. Unique in its version.
+    pub fn label(&self) -> String {
+        match (&self.address, self.ip()) {
+            (EndpointAddress::Name { .. }, Some(at)) => format!("{} ({})", self.address, at.ip()),
+            (EndpointAddress::Name { .. } | EndpointAddress::Ip(_) | EndpointAddress::Unix(_), _) => {
+                self.address.to_string()
+            }
+        }
+    }
+
+    /// Where it is, whatever it is called: the same in every process that sees the same addresses.
+    pub(super) fn place(&self) -> String {
+        self.at.as_ref().map_or_else(String::new, At::to_string)
     }
 
     pub fn begin(&self, thread: Thread) {

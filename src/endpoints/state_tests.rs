@@ -4,7 +4,7 @@ use super::*;
 fn endpoint(runtime: &Runtime, service: &str, version: &str, port: u16) -> Arc<EndpointRuntime> {
     let version = runtime.named(service).and_then(|service| service.version_named(version)).expect("there");
     let address = EndpointAddress::Ip(SocketAddr::from(([127, 0, 0, 1], port)));
-    version.endpoint_at(&address).expect("there").clone()
+    version.endpoints_at(&address).remove(0)
 }
 
 fn core(runtime: &Runtime, service: &str, version: &str) -> Arc<VersionCore> {

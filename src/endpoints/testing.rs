@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::{EndpointRuntime, Runtime, ServiceCore, ServiceRuntime, VersionCore, VersionRuntime};
+use super::group::VersionRuntime;
+use super::state::{Runtime, ServiceCore, ServiceRuntime, VersionCore};
 use crate::config::model::{
-    AccessLog, AccessLogTarget, Action, Admin, AdminBind, Config, Drain, EndpointAddress, Expose, Health, HealthCheck,
-    Hold, Intent, Limits, Match, Retry, Rewrite, Route, Service, Shutdown, Timeouts, Upstream, Version,
+    AccessLog, AccessLogTarget, Action, Admin, AdminBind, Balance, Config, Drain, Endpoint, EndpointAddress, Expose,
+    Health, HealthCheck, Hold, Intent, Limits, Match, Retry, Rewrite, Route, Service, Shutdown, Timeouts, Upstream,
+    Version,
 };
 use crate::control::Snapshot;
 use crate::control::live::RouteCodes;
@@ -29,7 +31,7 @@ pub(crate) fn checked(ports: &[u16], threads: usize) -> Arc<VersionRuntime> {
 
 /// A version whose endpoints are these names, port 80, unchecked and not yet resolved.
 pub(crate) fn named(hosts: &[&str], threads: usize) -> Arc<VersionRuntime> {
-    let addresses = hosts.iter().map(|host| EndpointAddress::Name { host: host.to_string(), port: 80 });
+    let addresses = hosts.iter().map(|host| EndpointAddress::Name { host: host.to_string(), port: 80 }.into());
     of(addresses.collect(), false, threads)
 }
 
@@ -63,6 +65,7 @@ pub(crate) fn compiled(name: &str, versions: &[(&str, &[u16])], checked: bool) -
         rollout: None,
         sticky: None,
         force: None,
+        balance: Balance::default(),
         health: checked.then_some(check),
         outlier: None,
         panic_below_bp: 0,
@@ -135,13 +138,16 @@ fn stamp(before: Option<&Snapshot>) -> Stamp {
     Stamp { number, hash: "".into(), author: "test".into(), cause: "test".into(), at_ms: 0 }
 }
 
-fn local(ports: &[u16]) -> Vec<EndpointAddress> {
-    ports.iter().map(|port| EndpointAddress::Ip(SocketAddr::from(([127, 0, 0, 1], *port)))).collect()
+fn local(ports: &[u16]) -> Vec<Endpoint> {
+    ports.iter().map(|port| EndpointAddress::Ip(SocketAddr::from(([127, 0, 0, 1], *port))).into()).collect()
 }
 
-fn of(addresses: Vec<EndpointAddress>, checked: bool, threads: usize) -> Arc<VersionRuntime> {
+fn of(endpoints: Vec<Endpoint>, checked: bool, threads: usize) -> Arc<VersionRuntime> {
+    built(endpoints, &Balance::default(), checked, threads)
+}
+
+/// A version of these endpoints.
+pub(crate) fn built(endpoints: Vec<Endpoint>, balance: &Balance, checked: bool, threads: usize) -> Arc<VersionRuntime> {
     let core = Arc::new(VersionCore::new("shop".into(), "v1".into(), threads));
-    let endpoint = |address| Arc::new(EndpointRuntime::new(&core, address, checked, threads));
-    let endpoints = addresses.into_iter().map(endpoint).collect();
-    Arc::new(VersionRuntime { endpoints, core })
+    VersionRuntime::build(core, &endpoints, balance, checked, None)
 }

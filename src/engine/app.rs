@@ -4,14 +4,13 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Version;
 use http::header;
-use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -19,22 +18,21 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use super::answer::Answer;
 use super::at_once::{self, Boxed};
 use super::compress::{self, Asked, Encoder, Verdict};
-use super::context::{Attempt, Context, RequestLine};
+use super::context::{Context, RequestLine};
 use super::direct::Directed;
 use super::failure::{classify, explain, is_stale};
-use super::gate;
 use super::grpc::{self, Call};
 use super::headers::{self, Hop, Persistence, Reply};
 use super::held;
 use super::judged::Sent;
+use super::peer;
 use super::protocol;
 use super::recall::{Reach, Recall};
 use super::request_id;
 use super::retry;
 use super::services::Services;
 use crate::config::model::{Action, HeaderEdits, Rewrite};
-use crate::endpoints::panic::pick_any;
-use crate::endpoints::pick::pick;
+use crate::endpoints::VersionRuntime;
 use crate::net::{Link, Stage};
 use crate::outcome::{ErrorClass, RetryReason};
 use crate::routing::Thread;
@@ -42,10 +40,10 @@ use crate::sessions::Kind;
 use crate::telemetry::access_log::bounded;
 use crate::wire::Upgrade;
 
+/// For clients that found every endpoint full, in seconds.
+const CROWDED_RETRY_AFTER: u32 = 1;
 /// Interim answers (1xx) that may precede a final one.
 const INTERIM_MAX: u8 = 32;
-/// Marks connections that are not to come from the pool.
-const FRESH: u64 = 1 << 63;
 
 /// One per data thread.
 #[derive(Debug)]
@@ -102,46 +100,8 @@ impl ProxyHttp for App {
         }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        let Some(destination) = &ctx.destination else {
-            return Error::e_explain(ErrorType::InternalError, "forwarding without a destination");
-        };
-        let snapshot = &ctx.held.snapshot;
-        let runtime = snapshot.runtime.service(destination.service).version(destination.choice.version);
-        // A second chance goes to an endpoint of whatever state, rather than to nobody.
-        let in_panic = runtime.core.panic.load(Ordering::Relaxed);
-        let picked = in_panic
-            .then(|| pick_any(runtime, ctx.thread, &ctx.tried))
-            .flatten()
-            .or_else(|| pick(runtime, ctx.thread, &ctx.tried, destination.anyway))
-            .or_else(|| pick(runtime, ctx.thread, &ctx.tried, true));
-        let Some(picked) = picked else {
-            return Error::e_explain(ErrorType::HTTPStatus(503), "no endpoint is resolved");
-        };
-        let service = &snapshot.generation.table.service(destination.service).service;
-        let mut peer = HttpPeer::new(picked.address, false, String::new());
-        // Connections belong to this endpoint's life: one that was removed or replaced never gets them.
-        peer.group_key = picked.endpoint.incarnation;
-        ctx.shared = protocol::speak(&mut peer, &service.upstream, ctx.upgrade);
-        let stale_before = ctx.stale_retried;
-        let options = &mut peer.options;
-        // `headers::to_endpoint` does all of it.
-        options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
-        let connect = service.timeouts.connect.min(service.retry.per_try_timeout.unwrap_or(Duration::MAX));
-        options.connection_timeout = Some(connect);
-        options.total_connection_timeout = Some(connect);
-        options.idle_timeout = Some(service.upstream.keepalive_idle);
-        if stale_before {
-            // The second chance must not meet a second connection that was closed meanwhile.
-            options.idle_timeout = Some(Duration::ZERO);
-            peer.group_key |= FRESH;
-        }
-        let incarnation = picked.endpoint.incarnation;
-        ctx.attempt_at(Attempt { endpoint: picked.endpoint, address: picked.address, reused: false });
-        if ctx.shared {
-            ctx.connecting = gate::pass(incarnation).await;
-        }
-        Ok(Box::new(peer))
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        peer::next(session.req_header(), ctx).await
     }
 
     fn connected_to_upstream<'a, 'b, 'c, 'd, 'e, 'f>(
@@ -317,11 +277,13 @@ impl ProxyHttp for App {
             if *error.etype() == ErrorType::ConnectRefused {
                 attempt.endpoint.took_connection(false);
             }
-            attempt.endpoint.rest(attempt.address);
+            if let Some(version) = ctx.version_runtime() {
+                version.rest(&attempt.endpoint);
+            }
         }
         let policy = ctx.compiled_service().map(|service| &service.service.retry).filter(|policy| policy.on.connect);
         let attempts = policy.map_or(0, |policy| policy.attempts);
-        let others = ctx.addresses_of_version() > ctx.tried.len();
+        let others = ctx.endpoints_of_version() > ctx.tried.len();
         // Nothing was sent, so any method may be tried on another endpoint. It costs nothing of the budget: who
         // does not take connections has no load to be spared.
         let retry = others && ctx.tried.len() <= attempts as usize;
@@ -348,7 +310,11 @@ impl ProxyHttp for App {
         }
         session.set_keepalive(None);
         // The client is gone if this fails; there is nobody left to tell.
-        let _ = Answer::error(status, explain(status, ctx)).send(session, ctx).await;
+        let answer = match ctx.is_crowded && status == 503 {
+            true => Answer::busy("every endpoint is busy", CROWDED_RETRY_AFTER),
+            false => Answer::error(status, explain(status, ctx)),
+        };
+        let _ = answer.send(session, ctx).await;
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
@@ -371,7 +337,7 @@ impl ProxyHttp for App {
     fn suppress_error_log(&self, _session: &Session, ctx: &Context, error: &Error) -> bool {
         tracing::debug!(
             client = %ctx.link.client,
-            endpoint = ctx.attempt.as_ref().map(|attempt| attempt.address.to_string()),
+            endpoint = ctx.attempt.as_ref().map(|attempt| attempt.at.to_string()),
             error = %error,
             "request failed"
         );
@@ -497,7 +463,9 @@ impl App {
     /// The endpoint has begun its final answer.
     fn answered(&self, status: u16, ctx: &mut Context) {
         ctx.first_byte = Some(ctx.started.elapsed());
-        if matches!(status, 502..=504) || ctx.grpc_status == Some(grpc::UNAVAILABLE) {
+        let failed = matches!(status, 502..=504) || ctx.grpc_status == Some(grpc::UNAVAILABLE);
+        ctx.time_endpoint(failed);
+        if failed {
             ctx.attempt_failed();
         }
     }
@@ -590,10 +558,15 @@ impl Context {
         Some(&service.version(destination.choice.version).core.meter)
     }
 
-    fn addresses_of_version(&self) -> usize {
-        self.destination
-            .as_ref()
-            .map_or(0, |to| self.held.snapshot.runtime.service(to.service).version(to.choice.version).addresses())
+    fn version_runtime(&self) -> Option<&VersionRuntime> {
+        let destination = self.destination.as_ref()?;
+        Some(self.held.snapshot.runtime.service(destination.service).version(destination.choice.version))
+    }
+
+    /// How many endpoints its version has to try.
+    fn endpoints_of_version(&self) -> usize {
+        let endpoints = |version: &VersionRuntime| version.now().endpoints.iter().filter(|it| it.is_resolved()).count();
+        self.version_runtime().map_or(0, endpoints)
     }
 
     /// What this proxy adds to a response: the sticky cookie, and the decision if it may be shown.

@@ -1,7 +1,6 @@
 //! What one request carries through the engine's phases. Dropping it is the one place where the request is
 //! accounted for, so a cancelled exchange, a panic or a vanished client leaks nothing.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -20,9 +19,9 @@ use super::recall::{Recall, Why};
 use super::request_id;
 use super::services::Services;
 use crate::config::model::Outlier;
-use crate::endpoints::EndpointRuntime;
+use crate::endpoints::{At, EndpointRuntime, Place};
 use crate::evidence::RequestId;
-use crate::net::{Deadline, Fate, Link};
+use crate::net::{Deadline, Fate, Link, clock};
 use crate::outcome::ErrorClass;
 use crate::routing::table::CompiledService;
 use crate::routing::{Choice, RouteIdx, ServiceIdx, Thread};
@@ -45,8 +44,12 @@ pub struct Destination {
 #[derive(Debug)]
 pub struct Attempt {
     pub endpoint: Arc<EndpointRuntime>,
-    pub address: SocketAddr,
+    pub at: At,
+    /// Its place, if the endpoint has a limit.
+    pub place: Option<Place>,
     pub reused: bool,
+    /// Only while latency decides about endpoints.
+    pub began: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -70,6 +73,8 @@ pub struct Context {
     /// Incarnations of endpoints that failed the request, one entry per attempt.
     pub tried: Vec<u64>,
     pub attempts: u32,
+    /// Every endpoint was full.
+    pub is_crowded: bool,
     /// Interim answers so far.
     pub interim: u8,
     /// The connection to the endpoint carries other requests as well.
@@ -139,6 +144,7 @@ impl Context {
             attempt: None,
             tried: Vec::new(),
             attempts: 0,
+            is_crowded: false,
             interim: 0,
             shared: false,
             connecting: None,
@@ -251,6 +257,7 @@ impl Context {
 
     /// The last attempt failed in a way that says something about its endpoint.
     pub fn attempt_failed(&self) {
+        self.time_endpoint(true);
         if let (Some(attempt), Some(destination), Some(service)) =
             (&self.attempt, &self.destination, self.compiled_service())
         {
@@ -265,6 +272,19 @@ impl Context {
     fn compares_endpoints(&self) -> bool {
         let outlier = self.compiled_service().and_then(|service| service.service.outlier.as_ref());
         outlier.is_some_and(Outlier::compares)
+    }
+
+    /// Its answer began, or it failed: how long that took.
+    pub fn time_endpoint(&self, failed: bool) {
+        if let Some(attempt) = &self.attempt
+            && let Some(began) = attempt.began
+        {
+            let latency = &attempt.endpoint.latency;
+            match failed {
+                true => latency.failed(micros(began.elapsed()), clock::now_ms()),
+                false => latency.answered(micros(began.elapsed()), clock::now_ms()),
+            }
+        }
     }
 
     fn version_core(&self) -> Option<&Arc<crate::endpoints::VersionCore>> {
@@ -331,7 +351,7 @@ impl Context {
             route: self.route.map(|route| generation.table.route_at(route).route.name.clone()),
             service: service.map(|service| service.name.clone()),
             version: destination.zip(service).map(|(to, service)| service.version_name(to.choice.version).clone()),
-            endpoint: self.attempt.as_ref().map(|attempt| attempt.address),
+            endpoint: self.attempt.as_ref().map(|attempt| attempt.at.clone()),
             reason: destination.map(|to| to.choice.reason.as_str()),
             kind: self.kind,
             error: self.error,

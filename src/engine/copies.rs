@@ -5,7 +5,6 @@
 //! are kept for a while. What is left out on purpose: comparing answers.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,13 +13,14 @@ use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::mirror::{CopyTimeouts, Mirrored, count};
+use crate::endpoints::At;
+use crate::endpoints::dial::dial;
 
 /// Copies that are being answered at once.
 const RUNNING_MAX: usize = 64;
@@ -61,8 +61,8 @@ pub async fn run(mut copies: mpsc::Receiver<Mirrored>) {
     }
 }
 
-/// An endpoint's life and one of its addresses.
-type To = (u64, SocketAddr);
+/// An endpoint's life.
+type To = u64;
 
 struct Connection {
     sender: SendRequest<Empty<Bytes>>,
@@ -83,14 +83,14 @@ struct Kept {
 impl Kept {
     /// The status of the answer, which was read to its end; `None` if that failed.
     async fn ask(&self, copy: &Mirrored) -> Option<u16> {
-        let to = (copy.incarnation, copy.address);
+        let to = copy.incarnation;
         if let Some(connection) = self.take(to)
             && let Some(status) = self.exchange(connection, copy.request.clone(), to, &copy.timeouts).await
         {
             return Some(status);
         }
         // A kept connection may have been closed meanwhile; a copy may be sent twice.
-        let connection = connect(copy.address, copy.timeouts.connect).await?;
+        let connection = connect(&copy.at, copy.timeouts.connect).await?;
         self.exchange(connection, copy.request.clone(), to, &copy.timeouts).await
     }
 
@@ -144,10 +144,8 @@ impl Idle {
     }
 }
 
-async fn connect(address: SocketAddr, patience: Duration) -> Option<Connection> {
-    let stream = timeout(patience, TcpStream::connect(address)).await.ok()?.ok()?;
-    // Delay is a matter of speed only.
-    let _ = stream.set_nodelay(true);
+async fn connect(at: &At, patience: Duration) -> Option<Connection> {
+    let stream = timeout(patience, dial(at)).await.ok()?.ok()?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
     let task = tokio::spawn(async move {
         // What broke is seen by the request on it.

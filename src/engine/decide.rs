@@ -140,7 +140,7 @@ fn forced(force: &Force, service: &CompiledService, headers: &HeaderMap) -> Resu
 }
 
 /// The value of the first cookie of that name.
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers
         .get_all(http::header::COOKIE)
         .iter()
@@ -179,7 +179,7 @@ pub fn version_anyway(
     known: &Known,
     thread: Thread,
 ) -> Chosen {
-    let answering = |version: VersionIdx| match runtime.version(version).endpoints.iter().any(|it| answers(it)) {
+    let answering = |version: VersionIdx| match runtime.version(version).now().endpoints.iter().any(|it| answers(it)) {
         true => Ready::Yes,
         false => Ready::No,
     };
@@ -229,7 +229,7 @@ pub fn tally(split: &Split, thread: Thread, choice: &Choice) {
 
 /// No version is ready, but one that gets traffic has an endpoint that answers: trying it beats waiting.
 pub fn is_hopeful(runtime: &ServiceRuntime, split: &Split) -> bool {
-    with_traffic(runtime, split).any(|version| version.endpoints.iter().any(|endpoint| answers(endpoint)))
+    with_traffic(runtime, split).any(|version| version.now().endpoints.iter().any(|endpoint| answers(endpoint)))
 }
 
 /// Speaks, only not as its check wants, or was ejected for what it said.

@@ -101,7 +101,7 @@ impl Context {
         }
         let id = self.request_id();
         let Some((stamped, arm)) = self.trial() else { return };
-        let endpoint = self.attempt.as_ref().map(|attempt| attempt.address);
+        let endpoint = self.attempt.as_ref().and_then(|attempt| attempt.endpoint.ip());
         stamped.trial.note(arm, FailedRequest { id, at: crate::telemetry::unix_ms(), status, endpoint });
         let bucket = self.destination.as_ref().and_then(|to| to.choice.bucket).map(|bucket| bucket.0);
         let failure = Failure { arm, pi: stamped.pi, bucket, status, bad };

@@ -5,7 +5,6 @@
 //! asked, with `x-switchback-mirror: 1`, and is sent and read by the control runtime ([`super::copies`]). A queue that
 //! is full loses copies, never time.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,10 +16,12 @@ use pingora_http::RequestHeader;
 use tokio::sync::mpsc;
 
 use super::context::Context;
+use super::entropy;
 use crate::analysis::Arm;
 use crate::config::model::Name;
-use crate::endpoints::pick::pick;
+use crate::endpoints::{Ask, At, Place, pick};
 use crate::evidence::{Beside, Trial};
+use crate::net::clock;
 use crate::rollout::Judge;
 use crate::telemetry::names;
 
@@ -35,7 +36,9 @@ pub struct Mirrored {
     pub trial: Arc<Trial<Judge>>,
     /// The endpoint's life: what connections are pooled by.
     pub incarnation: u64,
-    pub address: SocketAddr,
+    pub at: At,
+    /// Held until the copy is answered, or thrown away.
+    pub place: Option<Place>,
     pub made: Instant,
     pub timeouts: CopyTimeouts,
     pub request: Request<Empty<Bytes>>,
@@ -93,13 +96,15 @@ impl Context {
         }
         if let (Some(destination), Some(service)) = (&self.destination, self.compiled_service()) {
             let runtime = self.held.snapshot.runtime.service(destination.service).version(stamped.canary);
-            let picked = pick(runtime, self.thread, &[], false);
+            let ask = Ask::new(self.thread, clock::now_ms(), entropy::next());
+            let picked = pick(runtime, &ask).ok().and_then(|picked| Some((picked.endpoint.at.clone()?, picked)));
             match picked.zip(copy_of(sent)) {
-                Some((picked, request)) => self.services.mirror.send(Mirrored {
+                Some(((at, picked), request)) => self.services.mirror.send(Mirrored {
                     service: service.name.clone(),
                     trial: stamped.trial.clone(),
                     incarnation: picked.endpoint.incarnation,
-                    address: picked.address,
+                    at,
+                    place: picked.place,
                     made: Instant::now(),
                     timeouts: CopyTimeouts {
                         connect: service.service.timeouts.connect,

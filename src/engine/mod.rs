@@ -27,6 +27,7 @@ mod http2;
 mod judged;
 pub mod mirror;
 pub mod origin;
+mod peer;
 mod protocol;
 mod recall;
 mod request_id;

@@ -12,7 +12,7 @@
 //! What may be called back is known here only while the answer is waited for. All of it happens in the
 //! connection's own task: between a look at this and the shutdown no answer can begin.
 
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -22,6 +22,7 @@ use super::context::Context;
 use super::held::Held;
 use super::judged::stable_takes_one;
 use super::retry::Elsewhere;
+use crate::endpoints::At;
 use crate::net::{Deadline, Link};
 use crate::routing::ServiceIdx;
 
@@ -95,7 +96,7 @@ impl Reach {
         if ctx.shared {
             return Some(Reach::Client);
         }
-        let peer = ctx.attempt.as_ref()?.address;
+        let peer = ctx.attempt.as_ref()?.at.clone();
         Some(Reach::Socket(Socket::new(fd, connection?, peer)))
     }
 
@@ -136,7 +137,7 @@ pub struct Socket {
     fd: RawFd,
     /// Lives as long as the connection: a descriptor of the same number is another connection's after that.
     connection: Weak<SocketDigest>,
-    peer: SocketAddr,
+    peer: At,
 }
 
 impl Recall {
@@ -202,8 +203,15 @@ impl Recall {
 }
 
 impl Socket {
-    pub fn new(fd: RawFd, connection: &Arc<SocketDigest>, peer: SocketAddr) -> Socket {
+    pub fn new(fd: RawFd, connection: &Arc<SocketDigest>, peer: At) -> Socket {
         Socket { fd, connection: Arc::downgrade(connection), peer }
+    }
+
+    fn is_peer(&self, peer: &socket2::SockAddr) -> bool {
+        match &self.peer {
+            At::Ip(address) => peer.as_socket() == Some(*address),
+            At::Unix(path) => peer.as_pathname() == Some(path),
+        }
     }
 
     fn with<R>(&self, look: impl FnOnce(socket2::SockRef<'_>) -> R) -> Option<R> {
@@ -218,7 +226,7 @@ impl Socket {
     /// The connection exists and leads to the endpoint, or is broken already, which the engine is about to notice.
     fn is_there(&self) -> bool {
         let is_there = self.with(|socket| match socket.peer_addr() {
-            Ok(peer) => peer.as_socket() == Some(self.peer),
+            Ok(peer) => self.is_peer(&peer),
             Err(_) => true,
         });
         is_there.unwrap_or(false)
@@ -249,7 +257,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (mut ours, mut endpoint) = connected(&listener);
         let digest = Arc::new(SocketDigest::from_raw_fd(ours.as_raw_fd()));
-        let socket = Socket::new(ours.as_raw_fd(), &digest, listener.local_addr().unwrap());
+        let socket = Socket::new(ours.as_raw_fd(), &digest, At::Ip(listener.local_addr().unwrap()));
         assert!(socket.is_there());
         socket.shut_down();
         assert_eq!(ours.read(&mut [0; 8]).unwrap(), 0, "the reader is told");
@@ -259,14 +267,14 @@ mod tests {
     #[test]
     fn a_descriptor_that_is_anothers_by_now_is_left_alone() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let address = At::Ip(listener.local_addr().unwrap());
         let (mut ours, mut endpoint) = connected(&listener);
         // The connection is gone, and its descriptor belongs to another one, even to the same endpoint.
         let gone = Socket::new(ours.as_raw_fd(), &Arc::new(SocketDigest::from_raw_fd(ours.as_raw_fd())), address);
         assert!(!gone.is_there());
         // It is said to exist, but the descriptor leads elsewhere.
         let digest = Arc::new(SocketDigest::from_raw_fd(ours.as_raw_fd()));
-        let elsewhere = Socket::new(ours.as_raw_fd(), &digest, "127.0.0.1:1".parse().unwrap());
+        let elsewhere = Socket::new(ours.as_raw_fd(), &digest, At::Ip("127.0.0.1:1".parse().unwrap()));
         assert!(!elsewhere.is_there());
         endpoint.write_all(b"still here").unwrap();
         assert_eq!(ours.read(&mut [0; 16]).unwrap(), 10);

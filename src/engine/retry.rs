@@ -50,7 +50,7 @@ impl Elsewhere {
 /// A ready endpoint that the request has not tried.
 fn has_another(version: &VersionRuntime, tried: &[u64], current: u64) -> bool {
     let is_other = |incarnation| incarnation != current && !tried.contains(&incarnation);
-    version.endpoints.iter().any(|endpoint| is_other(endpoint.incarnation) && endpoint.is_ready())
+    version.now().endpoints.iter().any(|endpoint| is_other(endpoint.incarnation) && endpoint.is_ready())
 }
 
 /// What broke after there was a connection.

@@ -9,7 +9,7 @@ use super::bucket::Bucket;
 use super::generation::Generation;
 use super::split::{Share, Split};
 use super::table::{CompiledRoute, CompiledService, ServiceIdx};
-use crate::config::model::{Config, EndpointAddress, Intent, Name};
+use crate::config::model::{Config, Endpoint, Intent, Name};
 
 /// Nothing in it: the two generations answer every request alike.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -50,8 +50,8 @@ pub struct ServiceDifference {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointsDifference {
     pub version: Name,
-    pub added: Vec<EndpointAddress>,
-    pub removed: Vec<EndpointAddress>,
+    pub added: Vec<Endpoint>,
+    pub removed: Vec<Endpoint>,
 }
 
 /// A share of a version that does not exist is [`Share::Off`].
@@ -84,6 +84,7 @@ pub enum Policy {
     Rollout,
     Sticky,
     Force,
+    Balance,
     Health,
     Outlier,
     Retry,
@@ -104,6 +105,7 @@ impl Policy {
             Self::Rollout => "rollout",
             Self::Sticky => "sticky",
             Self::Force => "force",
+            Self::Balance => "balance",
             Self::Health => "health",
             Self::Outlier => "outlier",
             Self::Retry => "retry",
@@ -283,6 +285,7 @@ fn changed_policies(old: &CompiledService, new: &CompiledService) -> Vec<Policy>
         (Policy::Rollout, old.rollout != new.rollout),
         (Policy::Sticky, old.sticky != new.sticky),
         (Policy::Force, old.force != new.force),
+        (Policy::Balance, old.balance != new.balance),
         (Policy::Health, old.health != new.health),
         (Policy::Outlier, old.outlier != new.outlier),
         (Policy::Retry, old.retry != new.retry),

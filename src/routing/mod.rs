@@ -8,7 +8,7 @@ pub mod compile;
 mod conditions;
 pub mod diff;
 pub mod generation;
-mod hash;
+pub(crate) mod hash;
 pub mod host;
 mod matched;
 pub mod matcher;

@@ -7,7 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
@@ -19,6 +19,7 @@ use serde::{Serialize, Serializer};
 
 use crate::config::model::{AccessLog as Wanted, AccessLogTarget, Name};
 use crate::control::ports::{LogTarget, Prepared};
+use crate::endpoints::At;
 use crate::evidence::RequestId;
 use crate::outcome::ErrorClass;
 use crate::sessions::Kind;
@@ -68,7 +69,7 @@ pub struct AccessRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<Name>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<SocketAddr>,
+    pub endpoint: Option<At>,
     /// Why that version: see [`crate::routing::Reason`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,

@@ -23,7 +23,7 @@ fn record(nth: u64) -> AccessRecord {
         route: Some("web".into()),
         service: Some("shop".into()),
         version: Some("v1".into()),
-        endpoint: Some(SocketAddr::from(([10, 0, 0, 1], 3000))),
+        endpoint: Some(crate::endpoints::At::Ip(std::net::SocketAddr::from(([10, 0, 0, 1], 3000)))),
         reason: Some("sticky"),
         kind: Kind::Http,
         error: None,

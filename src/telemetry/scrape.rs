@@ -202,8 +202,8 @@ fn endpoints(runtime: &Runtime, out: &mut Exposition) {
     let mut family = out.family(names::ENDPOINT_HEALTHY, Type::Gauge, help);
     for service in &runtime.services {
         for version in &service.versions {
-            for endpoint in &version.endpoints {
-                let authority = endpoint.authority();
+            for endpoint in version.endpoints() {
+                let authority = endpoint.label();
                 let labels = [("service", &*service.name), ("version", &*version.core.name), ("endpoint", &authority)];
                 family.sample(&labels, f64::from(u8::from(endpoint.is_ready())));
             }

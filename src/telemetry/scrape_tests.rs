@@ -63,7 +63,7 @@ fn requests_are_by_service_version_route_and_code() {
 #[test]
 fn endpoints_splits_drains_and_listeners_are_gauges() {
     let runtime = testing::runtime(&[("shop", testing::version(&[1, 2], 1))]);
-    runtime.services[0].versions[0].endpoints[1].set_health(Health::Down);
+    runtime.services[0].versions[0].endpoints()[1].set_health(Health::Down);
     let drain = |version: &str, finished| DrainStatus {
         service: "shop".into(),
         version: version.into(),

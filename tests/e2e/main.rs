@@ -19,6 +19,7 @@ mod cli;
 mod deadlines;
 mod demo;
 mod drain;
+mod endpoints_balance;
 mod errors_classified;
 mod grpc;
 mod headline;

@@ -3,6 +3,7 @@
 //! Pure: files, environment and places are handed in. A value that was reported is replaced by a
 //! placeholder, so that the checks after it still run; a configuration with errors is never returned.
 
+mod endpoints;
 mod expect;
 mod guardrails;
 mod headers;

@@ -1,6 +1,6 @@
 //! Services: versions with endpoints, one intent, policies within reason.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::decode::Field;
@@ -11,7 +11,7 @@ use super::super::scalar::Time;
 use super::notices::Known;
 use super::rollout::rollout;
 use super::secret::secret;
-use super::{Around, known_version, name};
+use super::{Around, endpoints, known_version, name};
 
 pub fn service(
     key: &Spanned<String>,
@@ -20,11 +20,12 @@ pub fn service(
     around: &Around<'_>,
     found: &mut Found,
 ) -> Service {
-    let versions = versions(key, raw, found);
+    let versions = versions(key, raw, around, found);
     Service {
         intent: intent(key, raw, found),
         rollout: rollout(key, raw, known, around, found),
         versions,
+        balance: endpoints::balance(raw, found),
         sticky: raw.sticky.get().and_then(|sticky| self::sticky(sticky, &raw.sticky, found)),
         force: raw.force.get().and_then(|force| self::force(force, around, found)),
         health: raw.health.get().and_then(|health| super::health::health(health, &raw.health, found)),
@@ -47,7 +48,13 @@ pub fn service(
     }
 }
 
-fn versions(key: &Spanned<String>, raw: &raw::Service, found: &mut Found) -> BTreeMap<model::Name, Version> {
+fn versions(
+    key: &Spanned<String>,
+    raw: &raw::Service,
+    around: &Around<'_>,
+    found: &mut Found,
+) -> BTreeMap<model::Name, Version> {
+    let hashed = matches!(raw.balance.get(), Some(raw::Balance::By(_)));
     let mut versions = BTreeMap::new();
     let Some(map) = raw.versions.get() else { return versions };
     if map.0.is_empty() {
@@ -66,17 +73,9 @@ fn versions(key: &Spanned<String>, raw: &raw::Service, found: &mut Found) -> BTr
                 )
                 .hint("add one, or remove the version");
         }
-        let mut seen = BTreeSet::new();
-        let mut endpoints = Vec::new();
-        for (endpoint, span) in list.good() {
-            if seen.insert(endpoint.0.clone()) {
-                endpoints.push(endpoint.0.clone());
-            } else {
-                found
-                    .error(span, "this endpoint is given twice")
-                    .hint("to give a machine more, split by versions; each endpoint counts once");
-            }
-        }
+        let called = format!("version `{}` of service `{}`", entry.key.value, key.value);
+        let at = (version.endpoints.key().unwrap_or(entry.key.span), hashed);
+        let endpoints = endpoints::endpoints(list, &called, at, around, found);
         versions.insert(
             name(&entry.key.value),
             Version { endpoints, revision: version.revision.get().map(|revision| revision.0.clone()) },

@@ -15,7 +15,7 @@ pub use date::rfc3339;
 pub use date::{parse_date, parse_minutes, write_date, write_minutes};
 pub use fields::{GrpcCode, Header, HeaderText, MediaTypeText, MethodName, StatusRange};
 pub use frequency::{Frequency, write_frequency};
-pub use net::{AdminBind, Bind, Endpoint, HttpUrl, is_host_name};
+pub use net::{AdminBind, Bind, HttpUrl, Place, is_host_name};
 pub use network::Network;
 pub use rate::{Number, Quantile, Rate, write_rate};
 pub use text::{AnyText, Count, Flag, LogTarget, Name, Text, Weight};

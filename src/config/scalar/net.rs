@@ -71,12 +71,20 @@ impl Scalar for AdminBind {
 
 /// Where a version runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint(pub EndpointAddress);
+pub struct Place(pub EndpointAddress);
 
-impl Scalar for Endpoint {
+impl Scalar for Place {
     const KIND: &'static str = "an endpoint";
     fn parse(text: &str) -> Result<Self, Wrong> {
-        const WHY: &str = "write address and port: `10.0.0.1:3000`, `[::1]:3000` or `shop.internal:3000`";
+        const WHY: &str =
+            "write address and port: `10.0.0.1:3000`, `[::1]:3000`, `shop.internal:3000` or `unix:/run/shop.sock`";
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() || path.contains('\0') {
+                return Err(Wrong::because("write `unix:` and the path of a socket, such as `unix:/run/shop.sock`"));
+            }
+            return Ok(Self(EndpointAddress::Unix(path.into())));
+        }
         if let Ok(address) = text.parse::<SocketAddr>() {
             if address.port() == 0 {
                 return Err(Wrong::because("the port must be from 1 to 65535"));
@@ -106,7 +114,7 @@ impl Scalar for Endpoint {
         Ok(Self(EndpointAddress::Name { host: host.to_ascii_lowercase(), port }))
     }
     fn shape() -> Json {
-        json!({ "type": "string", "examples": ["10.0.0.1:3000", "shop.internal:3000"] })
+        json!({ "type": "string", "examples": ["10.0.0.1:3000", "shop.internal:3000", "unix:/run/shop.sock"] })
     }
 }
 
@@ -176,13 +184,23 @@ mod tests {
 
     #[test]
     fn endpoints_are_addresses_or_names_with_a_port() {
-        for text in ["10.0.0.1:3000", "[::1]:3000", "shop:80", "shop_v2.internal:3000"] {
-            assert!(Endpoint::parse(text).is_ok(), "{text}");
+        for text in ["10.0.0.1:3000", "[::1]:3000", "shop:80", "shop_v2.internal:3000", "unix:/run/a.sock", "unix:a"] {
+            assert!(Place::parse(text).is_ok(), "{text}");
         }
-        for text in
-            ["10.0.0.1", "shop", "10.0.0.256:80", "shop:0", "shop:99999", "http://shop:80", "a b:80", ":80", "-x:80"]
-        {
-            assert!(Endpoint::parse(text).is_err(), "{text}");
+        for text in [
+            "10.0.0.1",
+            "shop",
+            "10.0.0.256:80",
+            "shop:0",
+            "shop:99999",
+            "http://shop:80",
+            "a b:80",
+            ":80",
+            "-x:80",
+            "unix:",
+            "unix://",
+        ] {
+            assert!(Place::parse(text).is_err(), "{text}");
         }
     }
 }

@@ -173,7 +173,7 @@ fn a_very_long_line_is_cut_around_the_mark() {
     error: `oops` is not an endpoint for `endpoints`
       --> f.yaml:8:1106
     8 | …7", "127.0.0.1:1058", "127.0.0.1:1059", oops] }
-      |                                          ^^^^ write address and port: `10.0.0.1:3000`, `[::1]:3000` or `shop.internal:3000`
+      |                                          ^^^^ write address and port: `10.0.0.1:3000`, `[::1]:3000`, `shop.internal:3000` or `unix:/run/shop.sock`
       = help: the port is missing
     "#);
 }

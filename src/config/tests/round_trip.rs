@@ -155,12 +155,31 @@ fn outlier() -> impl Strategy<Value = Outlier> {
     )
 }
 
-fn endpoint() -> impl Strategy<Value = EndpointAddress> {
-    prop_oneof![
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    let address = prop_oneof![
         (any::<[u8; 4]>(), 1..u16::MAX).prop_map(|(ip, port)| EndpointAddress::Ip(SocketAddr::from((ip, port)))),
         (any::<[u16; 8]>(), 1..u16::MAX).prop_map(|(ip, port)| EndpointAddress::Ip(SocketAddr::from((ip, port)))),
         ("[a-z]{1,6}(\\.[a-z]{1,4})?", 1..u16::MAX).prop_map(|(host, port)| EndpointAddress::Name { host, port }),
-    ]
+        "[a-z]{1,6}(/[a-z]{1,4})?".prop_map(|path| EndpointAddress::Unix(format!("/run/{path}").into())),
+    ];
+    (address, 1..1_000_u32, of(1..1_000_u32)).prop_map(|(address, weight, max_connections)| Endpoint {
+        address,
+        weight,
+        max_connections,
+    })
+}
+
+fn balance() -> impl Strategy<Value = Balance> {
+    let by = prop_oneof![
+        Just(BalanceBy::RoundRobin),
+        Just(BalanceBy::LeastRequest),
+        Just(BalanceBy::PeakEwma),
+        header().prop_map(|name| BalanceBy::ConsistentHash(HashKey::Header(name))),
+        "[a-z]{1,6}".prop_map(|name| BalanceBy::ConsistentHash(HashKey::Cookie(name))),
+        Just(BalanceBy::ConsistentHash(HashKey::ClientIp)),
+        Just(BalanceBy::ConsistentHash(HashKey::Path)),
+    ];
+    (by, time()).prop_map(|(by, slow_start)| Balance { by, slow_start })
 }
 
 fn retry() -> impl Strategy<Value = Retry> {
@@ -192,11 +211,12 @@ fn shorter(mut retry: Retry, request: Duration) -> Retry {
 }
 
 fn service() -> impl Strategy<Value = Service> {
-    let version = (btree_set(endpoint(), 1..4), of(some_text()));
+    let version = (vec(endpoint(), 1..4), of(some_text()));
     let versions = btree_map(name(), version, 1..4).prop_map(|versions| {
-        let version = |(set, revision): (std::collections::BTreeSet<EndpointAddress>, _)| Version {
-            endpoints: set.into_iter().collect(),
-            revision,
+        let version = |(mut endpoints, revision): (Vec<Endpoint>, _)| {
+            endpoints.sort();
+            endpoints.dedup_by(|a, b| a.address == b.address);
+            Version { endpoints, revision }
         };
         versions.into_iter().map(|(name, it)| (name, version(it))).collect()
     });
@@ -219,7 +239,7 @@ fn service() -> impl Strategy<Value = Service> {
         any::<bool>(),
         vec(0..500_u32, 4),
         sticky,
-        force,
+        (force, balance()),
         (of(health().boxed()), of(rollout().boxed())),
         outlier,
         policies,
@@ -230,7 +250,7 @@ fn service() -> impl Strategy<Value = Service> {
                 active,
                 weights,
                 sticky,
-                force,
+                (force, balance),
                 (health, rollout),
                 (outlier, panic_below_bp, circuit),
                 (one, two, three, four),
@@ -252,6 +272,7 @@ fn service() -> impl Strategy<Value = Service> {
                     rollout: rollout.filter(|_| active),
                     sticky,
                     force,
+                    balance,
                     health,
                     outlier,
                     panic_below_bp,

@@ -144,7 +144,7 @@ impl Rollouts {
 /// What a version is, as far as a rejection is concerned.
 pub(crate) fn mark_of(service: &CompiledService, version: &str) -> String {
     let Some(version) = service.service.versions.get(version) else { return String::new() };
-    let mut parts: Vec<String> = version.endpoints.iter().map(super::status::address).collect();
+    let mut parts: Vec<String> = version.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
     parts.sort();
     parts.extend(version.revision.clone().map(|revision| format!("revision {revision}")));
     parts.join(" ")

@@ -15,7 +15,6 @@ use crate::control::controller::{By, Controller, Outcome};
 use crate::control::decide::{Decision as Shares, part};
 use crate::control::event::Trigger;
 use crate::control::publish::Published;
-use crate::control::status::address;
 use crate::endpoints::EndpointRuntime;
 use crate::evidence::Trial;
 use crate::rollout::{
@@ -122,15 +121,15 @@ impl Controller {
     fn ready_of(&self, service: &str, version: &str) -> usize {
         let live = self.live();
         let found = live.version_named(service, version);
-        found.map_or(0, |version| version.endpoints.iter().filter(|endpoint| endpoint.is_ready()).count())
+        found.map_or(0, |version| version.now().endpoints.iter().filter(|endpoint| endpoint.is_ready()).count())
     }
 
     fn endpoints_of_canary(&self, service: &str) -> Vec<(Arc<EndpointRuntime>, String)> {
         let live = self.live();
         let running = self.rollouts.by_service.get(service);
         let canary = running.and_then(|running| live.version_named(service, &running.rollout.canary));
-        let endpoints = canary.into_iter().flat_map(|version| &version.endpoints);
-        endpoints.map(|endpoint| (endpoint.clone(), address(&endpoint.address))).collect()
+        let endpoints = canary.map(|version| version.endpoints()).unwrap_or_default();
+        endpoints.into_iter().map(|endpoint| (endpoint.clone(), endpoint.label())).collect()
     }
 
     /// Promoted, with everything still on it, and the version before still there for a way back.
@@ -190,7 +189,7 @@ impl Controller {
         let running = self.rollouts.by_service.get(service).filter(|running| running.rollout.is_running())?;
         let runtime = live.runtime.service(at);
         let endpoints =
-            |version: &str| compiled.version_named(version).map(|version| &runtime.version(version).endpoints);
+            |version: &str| compiled.version_named(version).map(|version| runtime.version(version).endpoints());
         let canary = endpoints(&running.rollout.canary)?;
         let stable = endpoints(&running.rollout.stable)?;
         let freeze = compiled.service.rollout.as_ref().map(|plan| &plan.freeze);

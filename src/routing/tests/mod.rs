@@ -27,6 +27,7 @@ pub(super) fn service(versions: &[&str], intent: Intent) -> Service {
         rollout: None,
         sticky: None,
         force: None,
+        balance: Balance::default(),
         health: None,
         outlier: None,
         panic_below_bp: 0,
@@ -47,8 +48,8 @@ pub(super) fn service(versions: &[&str], intent: Intent) -> Service {
     }
 }
 
-pub(super) fn endpoint(address: &str) -> EndpointAddress {
-    EndpointAddress::Ip(address.parse().expect("an address"))
+pub(super) fn endpoint(address: &str) -> Endpoint {
+    EndpointAddress::Ip(address.parse().expect("an address")).into()
 }
 
 pub(super) fn active(version: &str) -> Intent {

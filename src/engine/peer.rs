@@ -1,0 +1,122 @@
+//! The endpoint of an attempt: which, and how the engine is to connect to it.
+
+use std::os::unix::net::SocketAddr as UnixAddr;
+use std::time::Duration;
+
+use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
+use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora_error::{Error, ErrorType, Result};
+use pingora_http::RequestHeader;
+
+use super::context::{Attempt, Context};
+use super::{decide, entropy, gate, protocol};
+use crate::config::model::{Balance, BalanceBy, HashKey, Service};
+use crate::endpoints::panic::pick_any;
+use crate::endpoints::{Ask, At, Picked, Unpicked, VersionRuntime, pick};
+use crate::net::clock;
+use crate::routing::hash::fnv1a64;
+
+/// Marks connections that are not to come from the pool.
+const FRESH: u64 = 1 << 63;
+
+/// Begins the next attempt of the request. Waits while every endpoint that could serve is full.
+pub async fn next(request: &RequestHeader, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    let held = ctx.held.clone();
+    let Some(destination) = &ctx.destination else {
+        return Error::e_explain(ErrorType::InternalError, "forwarding without a destination");
+    };
+    let service = &held.snapshot.generation.table.service(destination.service).service;
+    let version = held.snapshot.runtime.service(destination.service).version(destination.choice.version).clone();
+    let key = key(&version.balance, request, ctx);
+    let anyway = destination.anyway;
+    let mut picked = choose(&version, ctx, key, anyway, false);
+    if let Err(Unpicked::Full) = picked {
+        let hold = &service.hold;
+        let take = || choose(&version, ctx, key, anyway, true).ok();
+        picked = version.core.room.wait(hold.max_wait, hold.max_requests, take).await.ok_or(Unpicked::Full);
+    }
+    let Picked { endpoint, place } = match picked {
+        Ok(picked) => picked,
+        Err(Unpicked::Full) => {
+            ctx.is_crowded = true;
+            return Error::e_explain(ErrorType::HTTPStatus(503), "every endpoint is full");
+        }
+        Err(Unpicked::Nothing) => {
+            return Error::e_explain(ErrorType::HTTPStatus(503), "no endpoint is resolved");
+        }
+    };
+    let Some(at) = endpoint.at.clone() else {
+        return Error::e_explain(ErrorType::InternalError, "an endpoint without an address was picked");
+    };
+    let mut peer = peer(&at, endpoint.incarnation, service, ctx.stale_retried)?;
+    ctx.shared = protocol::speak(&mut peer, &service.upstream, ctx.upgrade);
+    let incarnation = endpoint.incarnation;
+    let timed = version.balance.by == BalanceBy::PeakEwma;
+    ctx.attempt_at(Attempt { endpoint, at, place, reused: false, began: timed.then(std::time::Instant::now) });
+    if ctx.shared {
+        ctx.connecting = gate::pass(incarnation).await;
+    }
+    Ok(Box::new(peer))
+}
+
+/// A second chance goes to an endpoint of whatever state, rather than to nobody.
+fn choose(
+    version: &VersionRuntime,
+    ctx: &Context,
+    key: Option<u64>,
+    anyway: bool,
+    queued: bool,
+) -> Result<Picked, Unpicked> {
+    let in_panic = version.core.panic.load(std::sync::atomic::Ordering::Relaxed);
+    if in_panic && let Some(picked) = pick_any(version, ctx.thread, &ctx.tried) {
+        return Ok(picked);
+    }
+    let ask = Ask { avoid: &ctx.tried, key, anyway, queued, ..Ask::new(ctx.thread, clock::now_ms(), entropy::next()) };
+    match pick(version, &ask) {
+        Err(Unpicked::Nothing) if !anyway => pick(version, &Ask { anyway: true, ..ask }),
+        picked => picked,
+    }
+}
+
+/// What the request is known by, if that matters.
+fn key(balance: &Balance, request: &RequestHeader, ctx: &Context) -> Option<u64> {
+    let BalanceBy::ConsistentHash(key) = &balance.by else { return None };
+    match key {
+        HashKey::Header(name) => request.headers.get(name).map(|value| fnv1a64(value.as_bytes())),
+        HashKey::Cookie(name) => decide::cookie(&request.headers, name).map(|value| fnv1a64(value.as_bytes())),
+        HashKey::ClientIp => Some(match ctx.origin.client.to_canonical() {
+            std::net::IpAddr::V4(ip) => fnv1a64(&ip.octets()),
+            std::net::IpAddr::V6(ip) => fnv1a64(&ip.octets()),
+        }),
+        HashKey::Path => Some(fnv1a64(request.uri.path().as_bytes())),
+    }
+}
+
+/// `incarnation`: connections belong to this endpoint's life: one that was removed or replaced never gets them.
+fn peer(at: &At, incarnation: u64, service: &Service, fresh: bool) -> Result<HttpPeer> {
+    let mut peer = match at {
+        At::Ip(address) => HttpPeer::new(address, false, String::new()),
+        At::Unix(path) => {
+            let Ok(address) = UnixAddr::from_pathname(path) else {
+                return Error::e_explain(ErrorType::SocketError, "the path of a socket is too long");
+            };
+            let mut peer = HttpPeer::new((std::net::Ipv4Addr::LOCALHOST, 0), false, String::new());
+            peer._address = PeerAddr::Unix(address);
+            peer
+        }
+    };
+    peer.group_key = incarnation;
+    let options = &mut peer.options;
+    // `headers::to_endpoint` does all of it.
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+    let connect = service.timeouts.connect.min(service.retry.per_try_timeout.unwrap_or(Duration::MAX));
+    options.connection_timeout = Some(connect);
+    options.total_connection_timeout = Some(connect);
+    options.idle_timeout = Some(service.upstream.keepalive_idle);
+    if fresh {
+        // The second chance must not meet a second connection that was closed meanwhile.
+        options.idle_timeout = Some(Duration::ZERO);
+        peer.group_key |= FRESH;
+    }
+    Ok(peer)
+}
