@@ -112,10 +112,21 @@ impl Pair {
             if let Err(error) = in_one(copy, &change) {
                 self.is_alone(&error.to_string());
             }
-        } else if self.alone.as_ref().is_none_or(|(_, since)| since.elapsed() >= AGAIN) {
-            self.renew();
+        } else {
+            self.mend();
         }
         Ok(())
+    }
+
+    pub fn is_alone_now(&self) -> bool {
+        self.alone.is_some() && self.mode == Mode::Write
+    }
+
+    /// Makes the copy anew if there is none, and that is due.
+    pub fn mend(&mut self) {
+        if self.copy.is_none() && self.alone.as_ref().is_none_or(|(_, since)| since.elapsed() >= AGAIN) {
+            self.renew();
+        }
     }
 
     /// What people should know about the files, if anything.

@@ -101,6 +101,16 @@ impl Store {
         self.files.main()
     }
 
+    /// Only one of the two files is kept at present.
+    pub fn misses_a_file(&self) -> bool {
+        self.files.is_alone_now()
+    }
+
+    /// Makes the second file anew if it is missing, and that is due.
+    pub fn mend(&mut self) {
+        self.files.mend();
+    }
+
     /// What people should know about the files, if anything.
     pub fn notes(&self) -> Vec<String> {
         self.files.notes()

@@ -238,7 +238,8 @@ struct Writer {
 impl Writer {
     fn run(mut self, receiver: Receiver<Message>) {
         loop {
-            let message = match self.waiting.is_empty() {
+            let is_whole = self.store().is_none_or(|store| !store.misses_a_file());
+            let message = match self.waiting.is_empty() && is_whole {
                 true => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 false => receiver.recv_timeout(RETRY),
             };
@@ -359,6 +360,9 @@ impl Writer {
                     return;
                 }
             }
+        }
+        if let Held::Open(store) = &mut self.held {
+            store.mend();
         }
         let files = self.store().map(|store| store.notes()).unwrap_or_default();
         let mut trouble = self.trouble.lock().expect("no holder panics");

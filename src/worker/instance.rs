@@ -159,7 +159,6 @@ impl Instance {
         }
         phase.send_replace(Phase::Ready);
         listeners.accept();
-        admin.accept();
         let instance = Instance {
             handle,
             control,
@@ -178,6 +177,8 @@ impl Instance {
             instance.tell_ready_timeout(above);
             above.say(&FromWorker::Ready);
         }
+        // Last: whoever hears here that this process is ready finds that the supervisor knows.
+        instance.admin.accept();
         Ok(instance)
     }
 

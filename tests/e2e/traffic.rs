@@ -95,7 +95,7 @@ async fn a_hundred_megabytes_pass_in_little_memory() {
     assert_eq!(raw.answer().await.status, 200);
     assert_eq!((v1.last().body_bytes, v1.last().complete), (SIZE, true));
     let grown = resident_kib(&world).saturating_sub(before);
-    assert!(grown < 16 * 1024, "{grown} KiB more than before");
+    assert!(grown < 24 * 1024, "{grown} KiB more than before");
 }
 
 #[tokio::test]
