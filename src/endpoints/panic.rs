@@ -2,7 +2,7 @@
 //!
 //! The few that are left would get everybody's requests and go under too; and when most checks fail at once, the
 //! checks are more likely wrong than the endpoints. So below the threshold (`panic_below`) health and ejection are
-//! not asked any more; second chances still are. Nothing ready at all is always panic (see [`super::pick`]).
+//! not asked any more; second chances still are. Nothing ready at all is always panic (see [`super::pick()`]).
 
 use std::sync::Arc;
 
