@@ -12,12 +12,14 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_proxy::HttpProxy;
 use tokio::sync::watch;
 
-use super::app::{App, Incoming, with_incoming};
+use super::app::{App, Incoming};
 use super::headers;
 use super::http2;
-use super::recall::{Called, Cause, Recall};
+use super::recall::Recall;
 use super::respond;
 use super::services::Services;
+use super::under_way::UnderWay;
+use crate::config::model::Listener;
 use crate::config::model::tls::Alpn;
 use crate::net::{Deadline, EngineIo, Fate, Link, Stage, Waits, clock};
 use crate::sessions::connections::Cut;
@@ -30,8 +32,6 @@ use crate::wire::response;
 /// from resetting the connection and destroying the answer on its way.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_AT_THE_END: Duration = Duration::from_millis(250);
-/// How long a stream that must end is given to reach the end of its current event or frame.
-const BOUNDARY: Duration = Duration::from_millis(1000);
 
 /// What a data thread handles requests with.
 pub struct Engine {
@@ -106,17 +106,17 @@ pub async fn serve(engine: &Rc<Engine>, link: &Arc<Link>) {
     }
 }
 
+pub(super) fn head_limits(config: &Listener) -> HeadLimits {
+    let limits = &config.limits;
+    HeadLimits { bytes: limits.header_bytes, fields: limits.header_fields, target_bytes: limits.target_bytes }
+}
+
 /// Waits for the next request on an idle connection, until its head is complete.
 async fn next_head(engine: &Engine, link: &Arc<Link>, is_first: bool) -> Next {
     let (limits, idle, header, may_begin_http2) = {
         let config = link.listener().config.load();
         let may_begin_http2 = is_first && config.http2.prior_knowledge;
-        let limits = HeadLimits {
-            bytes: config.limits.header_bytes,
-            fields: config.limits.header_fields,
-            target_bytes: config.limits.target_bytes,
-        };
-        (limits, config.timeouts.idle, config.timeouts.header, may_begin_http2)
+        (head_limits(&config), config.timeouts.idle, config.timeouts.header, may_begin_http2)
     };
     // One byte more than a head may have, so that too much can be told from not yet enough.
     let room = limits.bytes + 1;
@@ -187,42 +187,19 @@ async fn next_head(engine: &Engine, link: &Arc<Link>, is_first: bool) -> Next {
 
 /// Lets the engine handle one request. `true`: the connection may serve another.
 async fn exchange(engine: &Engine, incoming: Incoming, head: &Head) -> bool {
-    let (link, recall) = (&incoming.link, &incoming.recall);
+    let link = &incoming.link;
     link.skip(head.skip);
     link.begin(head.len, BodyTracker::new(head.body), head.expect_continue, waits(link));
     let mut session = ServerSession::new_http1(Box::new(EngineIo(link.clone())));
     // Lives until the client's wish is known; idle time between requests is this module's.
     session.set_keepalive(Some(0));
     let mut handled = engine.proxy.process_new_http(session, &engine.never);
-    let mut begun = false;
-    let mut stopping_since = 0;
-    let mut may_recall = true;
+    let mut under_way = UnderWay::new(engine, &incoming);
     let end = poll_fn(|cx| {
         link.connection.register(cx.waker());
-        let polled = match begun {
-            true => handled.as_mut().poll(cx),
-            false => {
-                let polled;
-                (polled, begun) = with_incoming(&incoming, || handled.as_mut().poll(cx));
-                polled
-            }
-        };
-        if let Poll::Ready(reusable) = polled {
-            return Poll::Ready(End::Done(reusable.is_some()));
-        }
-        if may_recall && link.connection.is_recalled() {
-            // While there is no connection to the endpoint yet, the next poll asks again.
-            may_recall = recall.call(link, Cause::Withdrawn) == Called::NothingWaits;
-        }
-        loop {
-            let Ok(deadline) = link.after_poll(cx) else {
-                return Poll::Ready(End::Broken(Fate::ClientGone));
-            };
-            match interrupted(engine, link, deadline, &mut stopping_since) {
-                Some(Fate::Deadline(deadline)) if recall.is_put_off(link, deadline) => {}
-                Some(fate) => return Poll::Ready(End::Broken(fate)),
-                None => return Poll::Pending,
-            }
+        match under_way.poll(cx, handled.as_mut()) {
+            Poll::Ready(reusable) => Poll::Ready(End::Done(reusable.is_some())),
+            Poll::Pending => under_way.fate(cx).map_or(Poll::Pending, |fate| Poll::Ready(End::Broken(fate))),
         }
     })
     .await;
@@ -234,40 +211,6 @@ async fn exchange(engine: &Engine, incoming: Incoming, head: &Head) -> bool {
             drop(handled);
             part(link, fate, head.is_head);
             false
-        }
-    }
-}
-
-/// Whether the exchange must end now, and when to look again.
-pub(super) fn interrupted(
-    engine: &Engine,
-    link: &Link,
-    deadline: Option<(u64, Deadline)>,
-    stopping_since: &mut u64,
-) -> Option<Fate> {
-    let now = clock::now_ms();
-    let cut = link.connection.is_cut().or_else(|| (engine.services.stage.get() == Stage::Cut).then_some(Cut::Shutdown));
-    if let Some(cut) = cut {
-        if *stopping_since == 0 {
-            *stopping_since = now;
-        }
-        let is_stream = link.connection.current().kind().is_stream();
-        let waited_enough = now >= *stopping_since + BOUNDARY.as_millis() as u64;
-        if !is_stream || link.stop_at_boundary() || waited_enough {
-            return Some(Fate::Cut(cut));
-        }
-        link.connection.wake_at(now + 1);
-        return None;
-    }
-    match deadline {
-        Some((at, deadline)) if at <= now => Some(Fate::Deadline(deadline)),
-        Some((at, _)) => {
-            link.connection.wake_at(at);
-            None
-        }
-        None => {
-            link.connection.wake_at(0);
-            None
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The HTTP engine: Pingora's phases, thin, driven from our own connection loop.
 //!
-//! In the order of a request: [`connection`] (wait for a head, run the engine, close), [`app`] (which
+//! In the order of a request: [`connection`] (wait for a head, close), `under_way` (run the engine on one exchange), [`app`] (which
 //! phase calls what), [`decide`] (where it goes), [`headers`] and [`answer`] (what is sent), [`context`]
 //! (what it carries, and its account at the end); for rollouts, `judged` (evidence, the shield) and `recall`
 //! (calling back what a canary keeps waiting).
@@ -35,5 +35,6 @@ pub mod respond;
 mod retry;
 pub mod services;
 pub mod threads;
+mod under_way;
 
 pub use services::Services;

@@ -20,7 +20,12 @@ pub fn set(now_ms: u64) {
     NOW_MS.set(now_ms.max(1));
 }
 
-/// `after` from now, never 0; saturates.
-pub fn deadline_in(after: Duration) -> u64 {
-    now_ms().saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)).max(1)
+/// `wait` from now, never 0; saturates.
+pub fn deadline_in(wait: Duration) -> u64 {
+    after(now_ms(), wait).max(1)
+}
+
+/// `wait` from `since`; saturates.
+pub fn after(since: u64, wait: Duration) -> u64 {
+    since.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::arrival::Arrived;
 use super::buffers::{self, Input};
-use super::clock;
+use super::clock::{self, after};
 use super::listeners::ListenerState;
 use super::socket::Socket;
 use super::tls::Secured;
@@ -38,7 +38,7 @@ const SMALL_WRITE: usize = 8 * 1024;
 /// Gathered bytes that make the engine wait for the client.
 const OUTPUT_MAX: usize = 64 * 1024;
 /// Bytes of a request body that the engine keeps for a second attempt.
-const REPEATABLE: u64 = 64 * 1024;
+pub const REPEATABLE: u64 = 64 * 1024;
 
 #[derive(Debug)]
 pub struct Link {
@@ -763,10 +763,6 @@ impl State {
         .filter(|(at, _)| *at > 0)
         .min_by_key(|(at, _)| *at)
     }
-}
-
-fn after(since: u64, wait: Duration) -> u64 {
-    since.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// How a client keeps up while it is waited for. What came before the first wait earns nothing: it lay in buffers.

@@ -28,7 +28,8 @@ use self::stream::Place;
 use super::connection::{self, Engine};
 use super::headers;
 use crate::config::model::Listener;
-use crate::net::{Link, Stage, clock};
+use crate::net::clock::{self, after};
+use crate::net::{Link, Stage};
 use crate::wire::body::BodyTracker;
 use crate::wire::calm::Allowed;
 use crate::wire::head::RequestBody;
@@ -254,8 +255,4 @@ enum Step {
     /// Until then; 0: for whatever comes.
     Wait(u64),
     Close,
-}
-
-fn after(since: u64, wait: Duration) -> u64 {
-    since.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }

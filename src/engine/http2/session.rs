@@ -25,10 +25,8 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::outgoing::Outgoing;
+use crate::net::link::REPEATABLE;
 use crate::net::{Link, Offer};
-
-/// Bytes of a request body that are kept for a second attempt: as many as for HTTP/1.
-const REPEATABLE: usize = 64 * 1024;
 
 type Messages = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
@@ -82,7 +80,9 @@ impl StreamSession {
                 let _ = self.body.flow_control().release_capacity(data.len());
                 self.body_read += data.len();
                 match &mut self.kept {
-                    Some(Kept::All(kept)) if kept.len() + data.len() <= REPEATABLE => kept.extend_from_slice(&data),
+                    Some(Kept::All(kept)) if kept.len() + data.len() <= REPEATABLE as usize => {
+                        kept.extend_from_slice(&data)
+                    }
                     Some(kept) => *kept = Kept::TooMuch,
                     None => {}
                 }

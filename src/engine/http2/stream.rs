@@ -16,15 +16,16 @@ use pingora_core::protocols::http::ServerSession;
 use super::Shared;
 use super::outgoing::Outgoing;
 use super::session::{StreamSession, head_for_engine};
-use crate::engine::app::{Incoming, with_incoming};
+use crate::engine::app::Incoming;
 use crate::engine::connection::{self, End, Engine};
 use crate::engine::grpc::{self, Call};
 use crate::engine::headers::Client;
-use crate::engine::recall::{Called, Cause, Recall};
+use crate::engine::recall::Recall;
 use crate::engine::respond;
+use crate::engine::under_way::UnderWay;
 use crate::net::{Fate, Link, clock};
 use crate::sessions::connections::{Connection, Cut, Listed};
-use crate::wire::head::{HeadLimits, Refusal, RequestBody};
+use crate::wire::head::{Refusal, RequestBody};
 use crate::wire::{head2, response};
 
 /// What a stream needs beside its request; used again by the next one.
@@ -71,10 +72,7 @@ async fn exchange(
     let link = &place.link;
     let (parts, body) = request.into_parts();
     let grpc = Call::of(&parts.headers);
-    let limits = {
-        let limits = &link.listener().config.load().limits;
-        HeadLimits { bytes: limits.header_bytes, fields: limits.header_fields, target_bytes: limits.target_bytes }
-    };
+    let limits = connection::head_limits(&link.listener().config.load());
     let ended = body.is_end_stream();
     let head = match head2::check(&parts.method, &parts.uri, &parts.headers, ended, &limits) {
         Ok(head) => head,
@@ -90,39 +88,18 @@ async fn exchange(
     let session = StreamSession::new(head_for_engine(parts, head.host), body, out.clone(), link.clone());
     let session = ServerSession::new_custom(Box::new(session));
     let mut handled = engine.proxy.process_new_http(session, &engine.never);
-    let mut begun = false;
-    let mut stopping_since = 0;
-    let mut may_recall = true;
+    let mut under_way = UnderWay::new(engine, &incoming);
     let mut answered_since = 0;
     let end = poll_fn(|cx| {
         link.connection.register(cx.waker());
-        let polled = match begun {
-            true => handled.as_mut().poll(cx),
-            false => {
-                let polled;
-                (polled, begun) = with_incoming(&incoming, || handled.as_mut().poll(cx));
-                polled
-            }
-        };
-        if polled.is_ready() {
+        if under_way.poll(cx, handled.as_mut()).is_ready() {
             return Poll::Ready(End::Done(true));
         }
         if out.poll_left(cx).is_ready() {
             return Poll::Ready(End::Broken(Fate::ClientGone));
         }
-        if may_recall && link.connection.is_recalled() {
-            // While there is no connection to the endpoint yet, the next poll asks again.
-            may_recall = place.recall.call(link, Cause::Withdrawn) == Called::NothingWaits;
-        }
-        loop {
-            let Ok(deadline) = link.after_poll(cx) else {
-                return Poll::Ready(End::Broken(Fate::ClientGone));
-            };
-            match connection::interrupted(engine, link, deadline, &mut stopping_since) {
-                Some(Fate::Deadline(deadline)) if place.recall.is_put_off(link, deadline) => {}
-                Some(fate) => return Poll::Ready(End::Broken(fate)),
-                None => break,
-            }
+        if let Some(fate) = under_way.fate(cx) {
+            return Poll::Ready(End::Broken(fate));
         }
         if let Some(call) = grpc.as_ref().filter(|call| link.is_answered() && !call.is_stream()) {
             if answered_since == 0 {
