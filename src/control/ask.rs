@@ -185,10 +185,7 @@ fn client(
         },
         Some(Sticky::ClientIp) => match address {
             Some(address) => {
-                client.key = Some(match address {
-                    std::net::IpAddr::V4(address) => ClientKey::from_bytes(&address.octets()),
-                    std::net::IpAddr::V6(address) => ClientKey::from_bytes(&address.octets()),
-                });
+                client.key = Some(ClientKey::of_address(address));
                 steps.push(format!("address {address} identifies the client"));
             }
             None => steps.push("clients are told apart by address, and none was given: by weight".into()),

@@ -32,9 +32,8 @@ use super::request_id;
 use super::retry;
 use super::services::Services;
 use crate::config::model::{Action, HeaderEdits, Rewrite};
-use crate::endpoints::VersionRuntime;
 use crate::net::{Link, Stage};
-use crate::outcome::{ErrorClass, RetryReason};
+use crate::outcome::{ErrorClass, Meter, RetryReason};
 use crate::routing::Thread;
 use crate::sessions::Kind;
 use crate::telemetry::access_log::bounded;
@@ -277,7 +276,7 @@ impl ProxyHttp for App {
             if *error.etype() == ErrorType::ConnectRefused {
                 attempt.endpoint.took_connection(false);
             }
-            if let Some(version) = ctx.version_runtime() {
+            if let Some(version) = ctx.version() {
                 version.rest(&attempt.endpoint);
             }
         }
@@ -361,9 +360,9 @@ impl App {
         }
         ctx.learn_origin(&session.req_header().headers);
         let logs = self.services.access_log.enabled();
-        let ids = ctx.held.snapshot.generation.table.config.request_id.clone();
+        let ids = ctx.held.snapshot.generation.table.config.request_id.as_ref();
         if ids.is_some() || logs || ctx.held.snapshot.judges() {
-            ctx.sent_id = request_id::sent(ids.as_ref(), &session.req_header().headers);
+            ctx.sent_id = request_id::sent(ids, &session.req_header().headers);
         }
         if logs {
             let request = session.req_header();
@@ -463,10 +462,9 @@ impl App {
     /// The endpoint has begun its final answer.
     fn answered(&self, status: u16, ctx: &mut Context) {
         ctx.first_byte = Some(ctx.started.elapsed());
-        let failed = matches!(status, 502..=504) || ctx.grpc_status == Some(grpc::UNAVAILABLE);
-        ctx.time_endpoint(failed);
-        if failed {
-            ctx.attempt_failed();
+        match matches!(status, 502..=504) || ctx.grpc_status == Some(grpc::UNAVAILABLE) {
+            true => ctx.attempt_failed(),
+            false => ctx.time_endpoint(false),
         }
     }
 
@@ -552,21 +550,14 @@ impl Context {
         Ok(())
     }
 
-    fn version_meter(&self) -> Option<&crate::outcome::Meter> {
-        let destination = self.destination.as_ref()?;
-        let service = self.held.snapshot.runtime.service(destination.service);
-        Some(&service.version(destination.choice.version).core.meter)
-    }
-
-    fn version_runtime(&self) -> Option<&VersionRuntime> {
-        let destination = self.destination.as_ref()?;
-        Some(self.held.snapshot.runtime.service(destination.service).version(destination.choice.version))
+    fn version_meter(&self) -> Option<&Meter> {
+        Some(&self.version_core()?.meter)
     }
 
     /// How many endpoints its version has to try.
     fn endpoints_of_version(&self) -> usize {
-        let endpoints = |version: &VersionRuntime| version.now().endpoints.iter().filter(|it| it.is_resolved()).count();
-        self.version_runtime().map_or(0, endpoints)
+        let version = self.version().map(|version| version.now());
+        version.map_or(0, |group| group.endpoints.iter().filter(|endpoint| endpoint.is_resolved()).count())
     }
 
     /// What this proxy adds to a response: the sticky cookie, and the decision if it may be shown.

@@ -19,7 +19,7 @@ use super::recall::{Recall, Why};
 use super::request_id;
 use super::services::Services;
 use crate::config::model::Outlier;
-use crate::endpoints::{At, EndpointRuntime, Place};
+use crate::endpoints::{At, EndpointRuntime, Place, VersionCore, VersionRuntime};
 use crate::evidence::RequestId;
 use crate::net::{Deadline, Fate, Link, clock};
 use crate::outcome::ErrorClass;
@@ -258,10 +258,8 @@ impl Context {
     /// The last attempt failed in a way that says something about its endpoint.
     pub fn attempt_failed(&self) {
         self.time_endpoint(true);
-        if let (Some(attempt), Some(destination), Some(service)) =
-            (&self.attempt, &self.destination, self.compiled_service())
+        if let (Some(attempt), Some(version), Some(service)) = (&self.attempt, self.version(), self.compiled_service())
         {
-            let version = self.held.snapshot.runtime.service(destination.service).version(destination.choice.version);
             self.services.passive.failed(&attempt.endpoint, version, service.service.outlier.as_ref());
             if self.compares_endpoints() {
                 attempt.endpoint.tally.failed(self.thread);
@@ -287,10 +285,14 @@ impl Context {
         }
     }
 
-    fn version_core(&self) -> Option<&Arc<crate::endpoints::VersionCore>> {
+    /// The version that the request goes to.
+    pub(super) fn version(&self) -> Option<&Arc<VersionRuntime>> {
         let destination = self.destination.as_ref()?;
-        let service = self.held.snapshot.runtime.service(destination.service);
-        Some(&service.version(destination.choice.version).core)
+        Some(self.held.snapshot.runtime.service(destination.service).version(destination.choice.version))
+    }
+
+    pub(super) fn version_core(&self) -> Option<&Arc<VersionCore>> {
+        Some(&self.version()?.core)
     }
 
     /// Status and class of an exchange that the engine did not finish.

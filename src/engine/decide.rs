@@ -92,10 +92,7 @@ pub fn known(
     match &service.service.sticky {
         None => {}
         Some(Sticky::ClientIp) => {
-            known.client.key = Some(match ask.client {
-                std::net::IpAddr::V4(ip) => ClientKey::from_bytes(&ip.octets()),
-                std::net::IpAddr::V6(ip) => ClientKey::from_bytes(&ip.octets()),
-            });
+            known.client.key = Some(ClientKey::of_address(ask.client));
         }
         Some(Sticky::Header(name)) => {
             known.client.key = ask.headers.get(name).map(|value| ClientKey::from_bytes(value.as_bytes()));

@@ -74,12 +74,7 @@ impl Context {
 
     /// The head of the final answer is here. Says whether it is a failure.
     pub fn judge_head(&mut self, status: u16, headers: &HeaderMap) -> bool {
-        let bad = rollout::bad(self.trial().map_or(&[], |(stamped, _)| &stamped.watches), status, headers);
-        if bad.is_any() && self.judged == Judged::Not {
-            self.judged = if bad.has_failed() { Judged::Failed } else { Judged::Bad };
-            self.book(status, bad);
-        }
-        bad.has_failed()
+        self.judge_fields(status, headers)
     }
 
     /// The trailers of the answer are here: how a gRPC call ended.
@@ -88,11 +83,17 @@ impl Context {
             return;
         }
         self.grpc_status = grpc::status(trailers).or(self.grpc_status);
-        let bad = rollout::bad(self.trial().map_or(&[], |(stamped, _)| &stamped.watches), self.status, trailers);
+        self.judge_fields(self.status, trailers);
+    }
+
+    /// By what stands in the head or the trailers. Says whether it is a failure.
+    fn judge_fields(&mut self, status: u16, fields: &HeaderMap) -> bool {
+        let bad = rollout::bad(self.trial().map_or(&[], |(stamped, _)| &stamped.watches), status, fields);
         if bad.is_any() && self.judged == Judged::Not {
             self.judged = if bad.has_failed() { Judged::Failed } else { Judged::Bad };
-            self.book(self.status, bad);
+            self.book(status, bad);
         }
+        bad.has_failed()
     }
 
     fn book(&mut self, status: u16, bad: Bad) {

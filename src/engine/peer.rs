@@ -14,6 +14,7 @@ use crate::config::model::{Balance, BalanceBy, HashKey, Service};
 use crate::endpoints::panic::pick_any;
 use crate::endpoints::{Ask, At, Picked, Unpicked, VersionRuntime, pick};
 use crate::net::clock;
+use crate::routing::ClientKey;
 use crate::routing::hash::fnv1a64;
 
 /// Marks connections that are not to come from the pool.
@@ -26,13 +27,13 @@ pub async fn next(request: &RequestHeader, ctx: &mut Context) -> Result<Box<Http
         return Error::e_explain(ErrorType::InternalError, "forwarding without a destination");
     };
     let service = &held.snapshot.generation.table.service(destination.service).service;
-    let version = held.snapshot.runtime.service(destination.service).version(destination.choice.version).clone();
+    let version = held.snapshot.runtime.service(destination.service).version(destination.choice.version);
     let key = key(&version.balance, request, ctx);
     let anyway = destination.anyway;
-    let mut picked = choose(&version, ctx, key, anyway, false);
+    let mut picked = choose(version, ctx, key, anyway, false);
     if let Err(Unpicked::Full) = picked {
         let hold = &service.hold;
-        let take = || choose(&version, ctx, key, anyway, true).ok();
+        let take = || choose(version, ctx, key, anyway, true).ok();
         picked = version.core.room.wait(hold.max_wait, hold.max_requests, take).await.ok_or(Unpicked::Full);
     }
     let Picked { endpoint, place } = match picked {
@@ -84,10 +85,7 @@ fn key(balance: &Balance, request: &RequestHeader, ctx: &Context) -> Option<u64>
     match key {
         HashKey::Header(name) => request.headers.get(name).map(|value| fnv1a64(value.as_bytes())),
         HashKey::Cookie(name) => decide::cookie(&request.headers, name).map(|value| fnv1a64(value.as_bytes())),
-        HashKey::ClientIp => Some(match ctx.origin.client.to_canonical() {
-            std::net::IpAddr::V4(ip) => fnv1a64(&ip.octets()),
-            std::net::IpAddr::V6(ip) => fnv1a64(&ip.octets()),
-        }),
+        HashKey::ClientIp => Some(ClientKey::of_address(ctx.origin.client).0),
         HashKey::Path => Some(fnv1a64(request.uri.path().as_bytes())),
     }
 }

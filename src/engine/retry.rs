@@ -12,8 +12,6 @@
 //! An attempt that stays without an answer for `per_try_timeout` is recalled (see [`super::recall`]); its request
 //! goes on waiting if there is nobody else to ask.
 
-use std::sync::Arc;
-
 use pingora_error::{Error, ErrorType};
 use pingora_proxy::Session;
 
@@ -84,11 +82,6 @@ fn is_wanted(on: &RetryOn, why: RetryReason) -> bool {
 impl Context {
     fn policy(&self) -> Option<&Retry> {
         self.compiled_service().map(|service| &service.service.retry)
-    }
-
-    fn version(&self) -> Option<&Arc<VersionRuntime>> {
-        let destination = self.destination.as_ref()?;
-        Some(self.held.snapshot.runtime.service(destination.service).version(destination.choice.version))
     }
 
     /// The service counts its requests, so that second chances can be a share of them.

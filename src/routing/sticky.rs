@@ -6,6 +6,8 @@
 //!
 //! The value is not signed: whoever makes one up chooses a bucket, and that is all it can choose.
 
+use std::net::IpAddr;
+
 use super::bucket::Bucket;
 use super::hash::{fnv1a64, mix64, scale};
 use super::table::{CompiledService, VersionIdx};
@@ -15,9 +17,16 @@ use super::table::{CompiledService, VersionIdx};
 pub struct ClientKey(pub u64);
 
 impl ClientKey {
-    /// From a header's value or the bytes of an address.
+    /// From a header's value.
     pub fn from_bytes(bytes: &[u8]) -> ClientKey {
         ClientKey(fnv1a64(bytes))
+    }
+
+    pub fn of_address(address: IpAddr) -> ClientKey {
+        match address {
+            IpAddr::V4(ip) => ClientKey::from_bytes(&ip.octets()),
+            IpAddr::V6(ip) => ClientKey::from_bytes(&ip.octets()),
+        }
     }
 
     pub fn bucket(self, salt: u64) -> Bucket {
