@@ -7,6 +7,8 @@ use std::path::Path;
 
 use subtle::ConstantTimeEq;
 
+use crate::config::hex;
+
 pub const FILE_NAME: &str = "admin.token";
 /// Shorter is a mistake, not a secret.
 const SHORTEST: usize = 16;
@@ -20,7 +22,7 @@ impl Token {
     pub fn random() -> io::Result<Token> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        Ok(Token(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+        Ok(Token(hex(&bytes)))
     }
 
     /// Takes the same time however much of `given` is right; only the length is not hidden.

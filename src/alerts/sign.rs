@@ -4,10 +4,10 @@
 //! secret. The time is part of it, so that an old request cannot be sent again by somebody else; whoever checks it
 //! compares `t` with its own clock.
 
-use std::fmt::Write as _;
-
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+
+use crate::config::hex;
 
 pub const SIGNATURE: &str = "x-switchback-signature";
 /// The same for every attempt of one delivery.
@@ -27,13 +27,6 @@ pub fn delivery_id() -> String {
     // Without randomness the id is only less unique; nothing depends on it.
     let _ = getrandom::fill(&mut random);
     hex(&random)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes everything");
-        text
-    })
 }
 
 #[cfg(test)]

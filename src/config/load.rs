@@ -1,18 +1,16 @@
 //! Files to text to [`Config`].
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use sha2::{Digest, Sha256};
 
 use super::certificate::Dates;
 use super::check::{self, Around};
 use super::decode::{Decode, ROOT};
 use super::env;
 use super::found::{Found, Places, Span};
+use super::hashing::{digest, hex};
 use super::merge;
 use super::model::Config;
 use super::problem::{Problem, Problems, Severity};
@@ -70,19 +68,10 @@ pub fn read(path: &Path) -> Result<Vec<Source>, Problems> {
 
 /// Hash of sources, as in [`Loaded::hash`].
 pub fn hash(sources: &[Source]) -> String {
-    let mut hasher = Sha256::new();
-    for source in sources {
-        let name = source.path.file_name().unwrap_or_default().as_encoded_bytes();
-        for part in [name, source.text.as_bytes()] {
-            hasher.update((part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-    }
-    let mut hex = String::with_capacity(64);
-    for byte in hasher.finalize() {
-        write!(hex, "{byte:02x}").expect("writing to a string does not fail");
-    }
-    hex
+    let parts = sources
+        .iter()
+        .flat_map(|source| [source.path.file_name().unwrap_or_default().as_encoded_bytes(), source.text.as_bytes()]);
+    hex(&digest(parts))
 }
 
 /// Parses, merges, checks. All problems at once. Relative paths in the file are taken relative to the

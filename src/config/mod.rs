@@ -10,6 +10,7 @@ mod check;
 mod decode;
 mod env;
 mod found;
+mod hashing;
 mod hint;
 mod keys;
 pub mod load;
@@ -27,6 +28,7 @@ mod tests;
 mod tree;
 
 pub use env::expanded;
+pub use hashing::{digest, hex};
 pub(crate) use hint::{list, nearest};
 pub use model::Config;
 pub use problem::{Place, Problem, Problems, Severity};

@@ -307,7 +307,12 @@ impl Writer {
                     self.waiting.push_back(message);
                     self.write_waiting();
                 }
-                Err(RecvTimeoutError::Timeout) => self.write_waiting(),
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Held::Open(store) = &mut self.held {
+                        store.mend();
+                    }
+                    self.write_waiting();
+                }
             }
         }
     }
@@ -360,9 +365,6 @@ impl Writer {
                     return;
                 }
             }
-        }
-        if let Held::Open(store) = &mut self.held {
-            store.mend();
         }
         let files = self.store().map(|store| store.notes()).unwrap_or_default();
         let mut trouble = self.trouble.lock().expect("no holder panics");

@@ -7,6 +7,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::X509Certificate;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
+use super::super::hashing::hex;
 use super::{Fingerprint, fingerprint};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,10 +30,7 @@ pub struct Described {
 impl Described {
     /// As other tools print it, without colons.
     pub fn fingerprint_hex(&self) -> String {
-        self.fingerprint.iter().fold(String::with_capacity(64), |mut hex, byte| {
-            write!(hex, "{byte:02x}").expect(TO_STRING);
-            hex
-        })
+        hex(&self.fingerprint)
     }
 }
 
@@ -128,9 +126,7 @@ fn one(attribute: &AttributeTypeAndValue<'_>, out: &mut String) {
         Ok(text) => escaped(text, out),
         Err(_) => {
             out.push('#');
-            for byte in attribute.as_slice() {
-                write!(out, "{byte:02x}").expect(TO_STRING);
-            }
+            out.push_str(&hex(attribute.as_slice()));
         }
     }
 }

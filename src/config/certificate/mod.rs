@@ -20,6 +20,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::hashing::digest;
 pub use describe::{Described, describe};
 pub use ocsp::Staple;
 
@@ -171,7 +172,7 @@ impl Material {
             None => None,
             Some((name, bytes)) => Some(Staple::read(name, bytes, &leaf, now)?),
         };
-        let id = digest(&[cert, files.key.1, files.ocsp.map_or(b"", |(_, bytes)| bytes)]);
+        let id = digest([cert, files.key.1, files.ocsp.map_or(b"", |(_, bytes)| bytes)]);
         Ok(Material { chain, key, staple, own, id })
     }
 
@@ -202,6 +203,11 @@ impl Material {
         self.own.names.iter().any(|of| of == name || covered(of))
     }
 
+    /// It has a staple that clients would not accept any more.
+    pub fn has_stale_staple(&self, now: i64) -> bool {
+        self.staple.as_ref().is_some_and(|staple| !staple.is_fresh(now))
+    }
+
     /// What a server shows: without a staple that has gone stale.
     pub fn shown(&self, now: i64) -> CertifiedKey {
         let mut shown = CertifiedKey::new(self.chain.clone(), self.key.clone());
@@ -225,26 +231,15 @@ impl Roots {
             })?;
         }
         // The order of a bundle means nothing, and neither does what stands between its certificates.
-        let mut ids: Vec<Fingerprint> = all.iter().map(|one| digest(&[one])).collect();
+        let mut ids: Vec<Fingerprint> = all.iter().map(|one| digest([&one[..]])).collect();
         ids.sort_unstable();
         ids.dedup();
-        let ids: Vec<&[u8]> = ids.iter().map(|id| &id[..]).collect();
-        Ok(Roots { store: Arc::new(store), id: digest(&ids) })
+        Ok(Roots { store: Arc::new(store), id: digest(ids.iter().map(|id| &id[..])) })
     }
 
     pub fn id(&self) -> Fingerprint {
         self.id
     }
-}
-
-/// SHA-256 over parts whose borders count.
-fn digest(parts: &[&[u8]]) -> Fingerprint {
-    let mut hasher = Sha256::new();
-    for part in parts {
-        hasher.update((part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    hasher.finalize().into()
 }
 
 /// SHA-256 of a certificate as other tools print it.

@@ -14,14 +14,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::server::Server;
 use crate::config::certificate::{Files, Material, Part, Roots, Unfit, date};
-use crate::config::load;
 use crate::config::model::tls::{Asks, Certificate, ClientAuth, Tls};
+use crate::config::{digest, load};
 use crate::control::eyes::Eyes;
 use crate::control::trail::Trail;
 use crate::net::listeners::{ListenerState, Manager, OpenSet};
@@ -214,7 +213,7 @@ impl Keeper {
                 self.look_at(&state, certificate, now);
             }
             // A staple that has gone stale is left out from now on.
-            if !server.lacks_staple && any_staple_is_stale(&server.tls, now) {
+            if !server.lacks_staple && server.tls.certificates.iter().any(|one| one.material.has_stale_staple(now)) {
                 warn!(listener = %state.name, "an OCSP answer is not fresh any more and is not stapled");
                 if let Ok(next) = Server::build(server.tls.clone(), self.manager.tickets(), now) {
                     // Lost only to a newer one, which will be looked at as well.
@@ -260,29 +259,19 @@ impl Keeper {
     }
 }
 
-fn any_staple_is_stale(tls: &Tls, now: i64) -> bool {
-    let staples = tls.certificates.iter().filter_map(|one| one.material.staple.as_ref());
-    staples.into_iter().any(|staple| !staple.is_fresh(now))
-}
-
 fn read(mut files: Vec<PathBuf>) -> (Contents, [u8; 32]) {
     files.sort();
     files.dedup();
-    let mut hasher = Sha256::new();
-    let mut contents = Contents::new();
-    for path in files {
-        let content = load::read_certificates(&path);
-        let (kind, bytes) = match &content {
-            Ok(bytes) => (b"+", bytes.as_slice()),
-            Err(why) => (b"-", why.as_bytes()),
+    let read: Vec<_> = files.into_iter().map(|path| (load::read_certificates(&path), path)).collect();
+    let parts = read.iter().flat_map(|(content, path)| {
+        let (kind, bytes) = match content {
+            Ok(bytes) => (&b"+"[..], bytes.as_slice()),
+            Err(why) => (&b"-"[..], why.as_bytes()),
         };
-        for part in [path.as_os_str().as_encoded_bytes(), kind, bytes] {
-            hasher.update((part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-        contents.insert(path, content);
-    }
-    (contents, hasher.finalize().into())
+        [path.as_os_str().as_encoded_bytes(), kind, bytes]
+    });
+    let hash = digest(parts);
+    (read.into_iter().map(|(content, path)| (path, content)).collect(), hash)
 }
 
 fn judge(tls: &Tls, contents: &Contents, now: i64) -> Verdict {

@@ -52,14 +52,10 @@ impl Server {
             entries.push(Entry { config: Arc::new(config), policy });
         }
         let first = entries.first().map(|entry| entry.policy);
-        let stale = |at: &usize| {
-            let staple = tls.certificates[*at].material.staple.as_ref();
-            staple.is_some_and(|staple| !staple.is_fresh(now))
-        };
         Ok(Server {
             names: Names::of(&tls),
             policy_of_all: first.filter(|first| entries.iter().all(|entry| entry.policy == *first)),
-            lacks_staple: (0..tls.certificates.len()).any(|at| stale(&at)),
+            lacks_staple: tls.certificates.iter().any(|one| one.material.has_stale_staple(now)),
             entries: entries.into(),
             tls,
         })

@@ -22,6 +22,7 @@ use rustls::server::ProducesTickets;
 use sha2::Sha256;
 
 use super::server::Policy;
+use crate::config::hex;
 use crate::config::load::now;
 
 pub const FILE_NAME: &str = "tls-tickets.key";
@@ -249,9 +250,7 @@ fn write(path: &Path, keys: &[Key]) -> io::Result<()> {
     for key in keys {
         text.push_str(&key.made.to_string());
         text.push(' ');
-        for byte in key.secret {
-            text.push_str(&format!("{byte:02x}"));
-        }
+        text.push_str(&hex(&key.secret));
         text.push('\n');
     }
     let written =
