@@ -250,7 +250,7 @@ async fn the_fourth_restart_within_ten_minutes_rolls_back() {
 
 #[tokio::test]
 async fn a_canary_that_loses_all_its_endpoints_goes_back() {
-    let health = "health: { path: /healthz, every: 100ms, timeout: 100ms, pass: 1, fail: 2 }";
+    let health = "health: { path: /healthz, every: 100ms, timeout: 5s, pass: 1, fail: 2 }";
     let (world, v1, v2) = two(&format!("{SLOW}\n{health}")).await;
     world.until_health("v2", "healthy").await;
     world.edit_config(to_v2);
@@ -263,7 +263,7 @@ async fn a_canary_that_loses_all_its_endpoints_goes_back() {
 
 #[tokio::test]
 async fn a_broken_stable_is_never_gone_back_to() {
-    let health = "health: { path: /healthz, every: 100ms, timeout: 100ms, pass: 1, fail: 2 }";
+    let health = "health: { path: /healthz, every: 100ms, timeout: 5s, pass: 1, fail: 2 }";
     let (world, v1, v2) = two(&format!("{SLOW}\n{health}")).await;
     world.until_health("v2", "healthy").await;
     world.edit_config(to_v2);

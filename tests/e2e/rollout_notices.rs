@@ -333,8 +333,8 @@ async fn alarmed(rollout: &str) -> (World, [Origin; 5]) {
     let (pager, am, log) = (world.origin("pager").await, world.origin("am").await, world.origin("log").await);
     std::fs::write(world.path("routing"), "key").unwrap();
     let top = format!(
-        "notifications:\n  pager: {{ pagerduty: {{ routing_key_file: routing, url: \"http://{}/\" }} }}\n  am: {{ alertmanager: {{ url: \
-         \"http://{}/\" }} }}\n  log: {{ webhook: {{ url: \"http://{}/\" }} }}\n",
+        "shutdown: {{ pre_drain: 0s, linger: 0s, timeout: 5s }}\nnotifications:\n  pager: {{ pagerduty: {{ routing_key_file: \
+         routing, url: \"http://{}/\" }} }}\n  am: {{ alertmanager: {{ url: \"http://{}/\" }} }}\n  log: {{ webhook: {{ url: \"http://{}/\" }} }}\n",
         pager.address, am.address, log.address
     );
     let (v1, v2) = start(&mut world, &top, rollout).await;

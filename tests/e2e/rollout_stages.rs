@@ -200,7 +200,7 @@ async fn the_end_of_a_match_stage_is_live_at_once_whoever_ends_it() {
 
 #[tokio::test]
 async fn a_canary_that_loses_its_endpoints_in_a_match_stage_goes_back() {
-    let health = "health: { path: /healthz, every: 100ms, timeout: 100ms, pass: 1, fail: 2 }";
+    let health = "health: { path: /healthz, every: 100ms, timeout: 5s, pass: 1, fail: 2 }";
     let (world, v1, v2) = two(&format!("{MATCH}\n{health}")).await;
     world.until_health("v2", "healthy").await;
     begin(&world).await;
