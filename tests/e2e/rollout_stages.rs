@@ -327,7 +327,7 @@ async fn clients_do_not_notice_whatever_a_mirrored_canary_does() {
         Some(Fault::Bytes(b"SSH-2.0-OpenSSH_9\r\n".to_vec())),
         None,
     ] {
-        let (world, v1, v2) = two(&MIRROR.replace("20%", "100%").replace("1s", "200ms")).await;
+        let (world, v1, v2) = two(&MIRROR.replace("20%", "100%").replace("request: 1s", "request: 2s")).await;
         v1.stop_recording();
         v2.stop_recording();
         match fault.clone() {
