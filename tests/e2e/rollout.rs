@@ -9,7 +9,7 @@ use crate::harness::rollouts::*;
 use crate::harness::*;
 
 /// Stages that need evidence but little time.
-const CANARY: &str = "rollout:\n  stages: [25%, 50%, 100%]\n  promote_when: { hold: 100ms, promote_on_time: true }";
+const CANARY: &str = "rollout:\n  stages: [25%, 50%, 100%]\n  promote_when: { hold: 500ms, promote_on_time: true }";
 /// Stages that nothing but an operator ends.
 const SLOW: &str = "rollout:\n  stages: [5%, 25%, 100%]\n  promote_when: { hold: 1h }";
 

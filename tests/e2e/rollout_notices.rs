@@ -12,7 +12,7 @@ use crate::harness::rollouts::*;
 use crate::harness::*;
 
 /// Stages that need little time and no proof.
-const QUICK: &str = "rollout:\n  stages: [25%, 50%, 100%]\n  promote_when: { hold: 100ms, promote_on_time: true }";
+const QUICK: &str = "rollout:\n  stages: [25%, 50%, 100%]\n  promote_when: { hold: 500ms, promote_on_time: true }";
 /// Stages that nothing but an operator ends.
 const SLOW: &str = "rollout:\n  stages: [5%, 100%]\n  promote_when: { hold: 1h }";
 

@@ -95,7 +95,7 @@ async fn force_and_a_pin_by_drain_come_before_match_and_sticky_after() {
 #[tokio::test]
 async fn a_match_stage_waits_for_its_requests_and_then_the_rollout_goes_on() {
     let rollout_text = "rollout:\n  stages: [{ match: { headers: { x-beta: \"1\" } }, min_requests: 20, hold: 3s }, 50%, 100%]\n  \
-                        promote_when: { hold: 100ms, promote_on_time: true }";
+                        promote_when: { hold: 500ms, promote_on_time: true }";
     let (world, v1, v2) = two(rollout_text).await;
     v1.stop_recording();
     v2.stop_recording();
