@@ -357,7 +357,7 @@ async fn who_was_promoted_goes_back_with_its_group_while_the_version_before_is_k
             "active: v1\nrollout: {{ group: suite, stages: [50%, 100%], promote_when: {{ hold: {hold}, promote_on_time: true }} }}"
         )
     };
-    let text = one_service(&[&v1, &v2], &rollout("100ms")) + &service("cart", &[&v1, &v2], &rollout("1h"));
+    let text = one_service(&[&v1, &v2], &rollout("500ms")) + &service("cart", &[&v1, &v2], &rollout("1h"));
     let routes = "routes:\n  - { name: cart, match: { path_prefix: /cart }, service: cart }\n";
     world.start(&text.replacen("routes:\n", routes, 1)).await;
     world.edit_config(to_v2);
