@@ -11,7 +11,7 @@ use pingora_error::Result;
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 struct Done;
-struct GoOn;
+struct Is<const ANSWER: bool>;
 struct Nothing;
 
 impl Future for Done {
@@ -22,11 +22,11 @@ impl Future for Done {
     }
 }
 
-impl Future for GoOn {
+impl<const ANSWER: bool> Future for Is<ANSWER> {
     type Output = Result<bool>;
 
     fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<bool>> {
-        Poll::Ready(Ok(false))
+        Poll::Ready(Ok(ANSWER))
     }
 }
 
@@ -45,9 +45,12 @@ pub fn done<'a>(result: Result<()>) -> Boxed<'a, ()> {
     }
 }
 
-/// For `request_filter`: the request was not answered here.
-pub fn go_on<'a>() -> Boxed<'a, bool> {
-    Box::pin(GoOn)
+pub fn yes<'a>() -> Boxed<'a, bool> {
+    Box::pin(Is::<true>)
+}
+
+pub fn no<'a>() -> Boxed<'a, bool> {
+    Box::pin(Is::<false>)
 }
 
 pub fn nothing<'a>() -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
