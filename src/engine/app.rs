@@ -121,8 +121,17 @@ impl ProxyHttp for App {
         at_once::yes()
     }
 
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        peer::next(session.req_header(), ctx).await
+    fn upstream_peer<'a, 'b, 'c, 'd>(
+        &'a self,
+        session: &'b mut Session,
+        ctx: &'c mut Context,
+    ) -> Boxed<'d, Box<HttpPeer>>
+    where
+        'a: 'd,
+        'b: 'd,
+        'c: 'd,
+    {
+        peer::next(session.req_header(), ctx)
     }
 
     fn request_body_filter<'a, 'b, 'c, 'd, 'e>(
@@ -513,7 +522,7 @@ impl App {
 
     /// The endpoint has begun its final answer.
     fn answered(&self, status: u16, ctx: &mut Context) {
-        ctx.first_byte = Some(ctx.started.elapsed());
+        ctx.note_first_byte();
         match matches!(status, 502..=504) || ctx.grpc_status == Some(grpc::UNAVAILABLE) {
             true => ctx.attempt_failed(),
             false => ctx.time_endpoint(false),

@@ -41,8 +41,13 @@ impl Future for Nothing {
 pub fn done<'a>(result: Result<()>) -> Boxed<'a, ()> {
     match result {
         Ok(()) => Box::pin(Done),
-        Err(error) => Box::pin(std::future::ready(Err(error))),
+        Err(error) => is(Err(error)),
     }
+}
+
+/// For answers that have a size, and failures.
+pub fn is<'a, T: Send + 'a>(result: Result<T>) -> Boxed<'a, T> {
+    Box::pin(std::future::ready(result))
 }
 
 pub fn yes<'a>() -> Boxed<'a, bool> {
