@@ -130,7 +130,6 @@ fn fields_to_endpoint(fields: &mut HeaderMap, version: Version, hop: &Hop<'_>) {
     };
     let trailers = hop.trailers && fields.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
     fields.reserve(ADDED);
-    strip_nominated(fields);
     strip(fields, |name| ends_at_hop(name) || name == "proxy-authorization" || is_impostor(name));
     if trailers {
         fields.insert(TE, HeaderValue::from_static("trailers"));
@@ -233,29 +232,29 @@ pub fn check_response(response: &mut ResponseHeader, asked: Option<Upgrade>) -> 
             return bad("it changes to a protocol that was not asked for");
         }
     }
-    let mut codings = response.headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-            return bad("it has a transfer coding other than chunked");
-        }
-        if response.version != Version::HTTP_11 {
-            return bad("it has a transfer coding in HTTP/1.0");
-        }
-        if response.headers.contains_key(CONTENT_LENGTH) {
-            return bad("it has both a length and a transfer coding");
+    let (mut codings, mut length, mut said) = (0, None, 0);
+    for (name, value) in &response.headers {
+        if name == TRANSFER_ENCODING {
+            codings += 1;
+            if codings > 1 || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                return bad("it has a transfer coding other than chunked");
+            }
+        } else if name == CONTENT_LENGTH {
+            for one in value.as_bytes().split(|byte| *byte == b',') {
+                match (decimal(one.trim_ascii()), length) {
+                    (None, _) => return bad("its Content-Length is not a number"),
+                    (Some(new), Some(old)) if new != old => return bad("it has two lengths"),
+                    (Some(new), _) => length = Some(new),
+                }
+                said += 1;
+            }
         }
     }
-    let mut length = None;
-    let mut said = 0;
-    for value in response.headers.get_all(CONTENT_LENGTH) {
-        for one in value.as_bytes().split(|byte| *byte == b',') {
-            match (decimal(one.trim_ascii()), length) {
-                (None, _) => return bad("its Content-Length is not a number"),
-                (Some(new), Some(old)) if new != old => return bad("it has two lengths"),
-                (Some(new), _) => length = Some(new),
-            }
-            said += 1;
-        }
+    if codings > 0 && response.version != Version::HTTP_11 {
+        return bad("it has a transfer coding in HTTP/1.0");
+    }
+    if codings > 0 && length.is_some() {
+        return bad("it has both a length and a transfer coding");
     }
     if let Some(length) = length.filter(|_| said > 1) {
         let inserted = response.insert_header(CONTENT_LENGTH, HeaderValue::from(length));
@@ -322,7 +321,6 @@ fn edit_response<R>(response: &mut ResponseHeader, edit: impl FnOnce(&mut Header
 
 fn fields_to_client(fields: &mut HeaderMap, status: StatusCode, is_final: bool, reply: &Reply<'_>) -> Persistence {
     let switches = status == StatusCode::SWITCHING_PROTOCOLS;
-    strip_nominated(fields);
     strip(fields, ends_at_hop);
     if switches {
         fields.insert(CONNECTION, UPGRADES);
@@ -354,13 +352,6 @@ pub fn is_protected(name: &HeaderName) -> bool {
     [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, UPGRADE, TE, TRAILER, HOST].contains(name)
 }
 
-/// Removes what Connection names, but for what states the end of the message or whom it is for.
-fn strip_nominated(fields: &mut HeaderMap) {
-    for name in nominated(fields) {
-        fields.remove(name);
-    }
-}
-
 /// As the client's own fields say it: the engine takes Connection out of a request to an HTTP/2 endpoint, but not what
 /// it names.
 pub fn strip_what_the_client_nominated(request: &mut RequestHeader, client: &HeaderMap) {
@@ -369,6 +360,7 @@ pub fn strip_what_the_client_nominated(request: &mut RequestHeader, client: &Hea
     }
 }
 
+/// What Connection names, but for what states the end of the message or whom it is for.
 fn nominated(fields: &HeaderMap) -> Vec<HeaderName> {
     fields
         .get_all(CONNECTION)
@@ -380,9 +372,14 @@ fn nominated(fields: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
+/// Removes what is unwanted, and what Connection names, which must be unwanted itself. A message has a handful of
+/// fields: looking at each name once is cheaper than looking the unwanted ones up.
 fn strip(fields: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
-    let unwanted: Vec<HeaderName> = fields.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
-    for name in unwanted {
+    let mut names: Vec<HeaderName> = fields.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
+    if names.contains(&CONNECTION) {
+        names.extend(nominated(fields));
+    }
+    for name in names {
         fields.remove(name);
     }
 }
