@@ -83,7 +83,7 @@ pub async fn serve(engine: &Rc<Engine>, link: &Arc<Link>) {
                     recall: recall.clone(),
                     grpc: None,
                 };
-                exchange(engine, incoming, &head).await
+                exchange(engine, link, &recall, incoming, &head).await
             }
             Next::Close => return,
             Next::Refuse { status, why, head_only } => {
@@ -194,15 +194,14 @@ async fn next_head(engine: &Engine, link: &Arc<Link>, is_first: bool) -> Next {
 }
 
 /// Lets the engine handle one request. `true`: the connection may serve another.
-async fn exchange(engine: &Engine, incoming: Incoming, head: &Head) -> bool {
-    let link = &incoming.link;
+async fn exchange(engine: &Engine, link: &Arc<Link>, recall: &Recall, incoming: Incoming, head: &Head) -> bool {
     link.skip(head.skip);
     link.begin(head.len, BodyTracker::new(head.body), head.expect_continue, waits(link));
     let mut session = ServerSession::new_http1(Box::new(EngineIo(link.clone())));
     // Lives until the client's wish is known; idle time between requests is this module's.
     session.set_keepalive(Some(0));
     let mut handled = engine.proxy.process_new_http(session, &engine.never);
-    let mut under_way = UnderWay::new(engine, &incoming);
+    let mut under_way = UnderWay::new(engine, link, recall, incoming);
     let end = poll_fn(|cx| {
         link.connection.register(cx.waker());
         match under_way.poll(cx, handled.as_mut()) {
