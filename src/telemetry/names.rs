@@ -24,6 +24,10 @@ pub const CONFIG_DEGRADED: &str = "switchback_config_degraded";
 pub const WORKER_RESTARTS_TOTAL: &str = "switchback_worker_restarts_total";
 /// Counter. `result`: `ok`, `refused`, `failed`. Under a supervisor.
 pub const UPGRADES_TOTAL: &str = "switchback_upgrades_total";
+/// Gauge: processes from before an upgrade that still finish what they had. Under a supervisor.
+pub const RETIRED_WORKERS: &str = "switchback_retired_workers";
+/// Gauge: what they have in flight. `kind`.
+pub const RETIRED_IN_FLIGHT: &str = "switchback_retired_in_flight";
 /// Gauge: 0 while the journal cannot be written, so that a restart would not remember the newest changes.
 pub const JOURNAL_WRITABLE: &str = "switchback_journal_writable";
 /// Gauge: 1 if the journal was damaged at the start and is its second copy.

@@ -69,6 +69,7 @@ mod stale_reuse;
 mod state_kept;
 mod sticky;
 mod supervisor_crash;
+mod supervisor_handover;
 mod supervisor_systemd;
 mod supervisor_upgrade;
 mod switch;
