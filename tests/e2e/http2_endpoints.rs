@@ -68,7 +68,7 @@ async fn what_the_endpoint_refused_unread_is_asked_again_whatever_it_is() {
     // A connection in use refuses; a fresh one takes it.
     v1.set(H2Fault::GoAwayBefore);
     let refused = client.begin(request("POST", "/again", &[]), true).await.unwrap();
-    until("it was refused", || async { v1.connections() >= 3 }).await;
+    until("it was refused", || async { v1.refused() >= 3 }).await;
     v1.set(H2Fault::None);
     let seen = refused.answer().await;
     assert!(matches!(seen.status, 200 | 502), "{seen:?}");

@@ -22,6 +22,8 @@ pub enum H2Fault {
     GoAwayBefore,
     /// Reads, never answers.
     Hang,
+    /// RST_STREAM once the whole request is there.
+    ResetUnanswered,
     /// RST_STREAM after the head of the answer.
     ResetAfterHead,
 }
@@ -44,6 +46,8 @@ struct Shared {
     fault: Mutex<H2Fault>,
     received: Mutex<Vec<H2Received>>,
     connections: AtomicU64,
+    /// Streams that were refused, unread.
+    refused: AtomicU64,
     /// Streams that were cancelled by the other side while they waited.
     cancelled: AtomicU64,
     /// Answers of `/open` get one more message each time.
@@ -64,6 +68,7 @@ impl H2Origin {
             fault: Mutex::new(H2Fault::None),
             received: Mutex::default(),
             connections: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             ticks: watch::Sender::new(0),
         });
@@ -85,6 +90,10 @@ impl H2Origin {
 
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    pub fn refused(&self) -> u64 {
+        self.shared.refused.load(Ordering::SeqCst)
     }
 
     pub fn cancelled(&self) -> u64 {
@@ -120,10 +129,14 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
         nth += 1;
         let fault = *shared.fault.lock().unwrap();
         match fault {
-            H2Fault::RefuseFirst if nth == 1 => respond.send_reset(Reason::REFUSED_STREAM),
+            H2Fault::RefuseFirst if nth == 1 => {
+                respond.send_reset(Reason::REFUSED_STREAM);
+                shared.refused.fetch_add(1, Ordering::SeqCst);
+            }
             H2Fault::GoAwayBefore => {
                 // The library names the last stream it has seen; an earlier one needs a connection of its own.
                 respond.send_reset(Reason::REFUSED_STREAM);
+                shared.refused.fetch_add(1, Ordering::SeqCst);
                 h2.graceful_shutdown();
             }
             _ => drop(running.spawn(exchange(request, respond, fault, shared.clone()))),
@@ -166,6 +179,10 @@ async fn exchange(request: Request<RecvStream>, mut respond: SendResponse<Bytes>
     if fault == H2Fault::Hang {
         let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
         shared.cancelled.fetch_add(1, Ordering::SeqCst);
+        return;
+    }
+    if fault == H2Fault::ResetUnanswered {
+        respond.send_reset(Reason::INTERNAL_ERROR);
         return;
     }
     let mut head = Response::builder().status(200).header("x-origin", &shared.name);
