@@ -46,8 +46,6 @@ struct Shared {
     fault: Mutex<H2Fault>,
     received: Mutex<Vec<H2Received>>,
     connections: AtomicU64,
-    /// Streams that were refused, unread.
-    refused: AtomicU64,
     /// Streams that were cancelled by the other side while they waited.
     cancelled: AtomicU64,
     /// Answers of `/open` get one more message each time.
@@ -68,7 +66,6 @@ impl H2Origin {
             fault: Mutex::new(H2Fault::None),
             received: Mutex::default(),
             connections: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             ticks: watch::Sender::new(0),
         });
@@ -90,10 +87,6 @@ impl H2Origin {
 
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::SeqCst)
-    }
-
-    pub fn refused(&self) -> u64 {
-        self.shared.refused.load(Ordering::SeqCst)
     }
 
     pub fn cancelled(&self) -> u64 {
@@ -129,14 +122,10 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
         nth += 1;
         let fault = *shared.fault.lock().unwrap();
         match fault {
-            H2Fault::RefuseFirst if nth == 1 => {
-                respond.send_reset(Reason::REFUSED_STREAM);
-                shared.refused.fetch_add(1, Ordering::SeqCst);
-            }
+            H2Fault::RefuseFirst if nth == 1 => respond.send_reset(Reason::REFUSED_STREAM),
             H2Fault::GoAwayBefore => {
                 // The library names the last stream it has seen; an earlier one needs a connection of its own.
                 respond.send_reset(Reason::REFUSED_STREAM);
-                shared.refused.fetch_add(1, Ordering::SeqCst);
                 h2.graceful_shutdown();
             }
             _ => drop(running.spawn(exchange(request, respond, fault, shared.clone()))),
