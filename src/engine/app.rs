@@ -44,6 +44,8 @@ use crate::wire::Upgrade;
 const CROWDED_RETRY_AFTER: u32 = 1;
 /// Interim answers (1xx) that may precede a final one.
 const INTERIM_MAX: u8 = 32;
+/// Fields of an answer; the engine bounds them over HTTP/1.1 only.
+const ANSWER_FIELDS_MAX: usize = 256;
 
 /// One per data thread.
 #[derive(Debug)]
@@ -197,6 +199,11 @@ impl ProxyHttp for App {
         if forwarded.is_ok() {
             ctx.mirror(session.req_header(), request);
         }
+        // The engine drops interim answers of endpoints that speak HTTP/2, so nobody would hear that the body is wanted.
+        if forwarded.is_ok() && ctx.shared && request.remove_header(&header::EXPECT).is_some() && ctx.interim == 0 {
+            ctx.interim = 1;
+            return Box::pin(invite(session));
+        }
         at_once::done(forwarded)
     }
 
@@ -305,7 +312,11 @@ impl ProxyHttp for App {
                 ctx.attempt_failed();
             }
             ctx.judge_failure();
-            if ctx.shield(session, Sent::Maybe) || ctx.try_elsewhere(session, retry::reason(&error)) {
+            // What was repeated after a connection broke may have run the first time; a POST is repeated only if it was
+            // refused.
+            let has_run = !refused || (ctx.stale_retried && session.req_header().method.is_idempotent());
+            let sent = if has_run { Sent::Maybe } else { Sent::Nothing };
+            if ctx.shield(session, sent) || ctx.try_elsewhere(session, retry::reason(&error)) {
                 error.set_retry(true);
             }
         }
@@ -332,7 +343,6 @@ impl ProxyHttp for App {
         ctx.attempt_failed();
         ctx.judge_failure();
         if let Some(attempt) = &ctx.attempt {
-            ctx.tried.push(attempt.endpoint.incarnation);
             if *error.etype() == ErrorType::ConnectRefused {
                 attempt.endpoint.took_connection(false);
             }
@@ -340,18 +350,9 @@ impl ProxyHttp for App {
                 version.rest(&attempt.endpoint);
             }
         }
-        let policy = ctx.compiled_service().map(|service| &service.service.retry).filter(|policy| policy.on.connect);
-        let attempts = policy.map_or(0, |policy| policy.attempts);
-        let others = ctx.endpoints_of_version() > ctx.tried.len();
-        // Nothing was sent, so any method may be tried on another endpoint. It costs nothing of the budget: who
-        // does not take connections has no load to be spared.
-        let retry = others && ctx.tried.len() <= attempts as usize;
-        if retry && let Some(meter) = ctx.version_meter() {
-            meter.retried_for(ctx.thread, RetryReason::Connect);
-        }
         // A first attempt on a stale connection may have been read before the endpoint was gone.
         let sent = if ctx.stale_retried { Sent::Maybe } else { Sent::Nothing };
-        error.set_retry(retry || ctx.shield(session, sent));
+        error.set_retry(ctx.try_elsewhere(session, RetryReason::Connect) || ctx.shield(session, sent));
         error
     }
 
@@ -462,6 +463,9 @@ impl App {
             ctx.follow(why);
             return Err(Error::explain(ErrorType::HTTPStatus(504), "recalled").into_up());
         }
+        if response.headers.len() > ANSWER_FIELDS_MAX {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "too many fields").into_up());
+        }
         headers::check_response(response, ctx.upgrade)
             .map_err(|bad| Error::explain(ErrorType::InvalidHTTPHeader, bad.why).into_up())?;
         let status = response.status.as_u16();
@@ -533,6 +537,12 @@ impl App {
     fn is_last(&self, ctx: &Context) -> bool {
         self.services.stage.get() >= Stage::LameDuck || ctx.link.is_listener_draining()
     }
+}
+
+/// Tells the client that its body is wanted.
+async fn invite(session: &mut Session) -> Result<()> {
+    let head = ResponseHeader::build(http::StatusCode::CONTINUE, None)?;
+    session.as_downstream_mut().write_response_header(Box::new(head)).await.map_err(|error| error.into_down())
 }
 
 /// Makes the client's request one to the endpoint.
@@ -613,12 +623,6 @@ impl Context {
 
     fn version_meter(&self) -> Option<&Meter> {
         Some(&self.version_core()?.meter)
-    }
-
-    /// How many endpoints its version has to try.
-    fn endpoints_of_version(&self) -> usize {
-        let version = self.version().map(|version| version.now());
-        version.map_or(0, |group| group.endpoints.iter().filter(|endpoint| endpoint.is_resolved()).count())
     }
 
     /// What this proxy adds to a response: the sticky cookie, and the decision if it may be shown.

@@ -302,6 +302,19 @@ impl Context {
         Some(&self.version()?.core)
     }
 
+    /// How a call of gRPC ended: as the endpoint said, or as its client learns that it did not say so.
+    fn call_ended(&self) -> u8 {
+        match (self.grpc_status, self.fate, self.error) {
+            (Some(said), ..) => said,
+            (None, Some(Fate::ClientGone), _) => grpc::CANCELLED,
+            (None, Some(Fate::Cut(_)), _) => grpc::UNAVAILABLE,
+            // It left before the end of an answer that had begun well.
+            (None, _, Some(ErrorClass::DownstreamAbort)) if self.status < 400 => grpc::CANCELLED,
+            (None, _, Some(_)) => grpc::status_for(self.status),
+            (None, _, None) => grpc::UNKNOWN,
+        }
+    }
+
     /// Status and class of an exchange that the engine did not finish.
     fn settle(&mut self) {
         let (status, class) = match self.fate {
@@ -412,8 +425,7 @@ impl Drop for Context {
                 core.meter.answered(self.thread, took);
             }
             if self.grpc.is_some() {
-                let missing = || if self.error.is_some() { grpc::status_for(self.status) } else { grpc::UNKNOWN };
-                core.grpc.count(self.thread, self.grpc_status.unwrap_or_else(missing));
+                core.grpc.count(self.thread, self.call_ended());
             }
             core.in_flight.end(self.thread, self.kind);
             self.link.connection.end();

@@ -41,7 +41,7 @@ pub enum Judged {
 /// How much of a request an endpoint can have seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
-    /// There was no connection to send it on.
+    /// There was no connection to send it on, or the endpoint says that it has not begun with it.
     Nothing,
     Maybe,
 }

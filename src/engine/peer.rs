@@ -143,9 +143,10 @@ fn peer(at: &At, incarnation: u64, service: &Service, fresh: bool) -> Result<Htt
     options.total_connection_timeout = Some(connect);
     options.idle_timeout = Some(service.upstream.keepalive_idle);
     if fresh {
-        // The second chance must not meet a second connection that was closed meanwhile.
+        // The second chance must not meet a second connection that was closed meanwhile, or one that another second
+        // chance left behind: it has a group of its own.
         options.idle_timeout = Some(Duration::ZERO);
-        peer.group_key |= FRESH;
+        peer.group_key = FRESH | entropy::next();
     }
     Ok(peer)
 }

@@ -6,7 +6,9 @@
 //! | the connection broke, no answer in time, a status of `on` | what may run twice (`methods`), within the budget |
 //!
 //! Always: the whole request can be sent again (the engine keeps 64 KiB of its body), nothing of an answer has gone
-//! to the client, and there is an endpoint that the request has not tried. The last attempt's answer is passed
+//! to the client, and there is an endpoint that the request has not tried: a ready one, or any one where nothing ran,
+//! because that costs nothing and may be all there is. Nor does it cost anything of the budget: who does not take the
+//! request has no load to be spared. The last attempt's answer is passed
 //! through as it is. A canary's failure is first the judge's and the shield's (see [`super::judged`]).
 //!
 //! An attempt that stays without an answer for `per_try_timeout` is recalled (see [`super::recall`]); its request
@@ -16,11 +18,12 @@ use pingora_error::{Error, ErrorType};
 use pingora_proxy::Session;
 
 use super::context::Context;
+use super::protocol;
 use super::recall::{Reach, Waiting, Why};
 use crate::analysis::Arm;
 use crate::config::model::{Retry, RetryOn};
 use crate::control::Snapshot;
-use crate::endpoints::VersionRuntime;
+use crate::endpoints::{EndpointRuntime, VersionRuntime};
 use crate::net::clock;
 use crate::outcome::RetryReason;
 use crate::routing::{ServiceIdx, Thread, VersionIdx};
@@ -40,29 +43,24 @@ impl Elsewhere {
     pub fn takes_one(&self, snapshot: &Snapshot, service: ServiceIdx) -> bool {
         let runtime = snapshot.runtime.service(service);
         let policy = &snapshot.generation.table.service(service).service.retry;
-        has_another(runtime.version(self.version), &self.tried, self.current)
+        has_another(runtime.version(self.version), &self.tried, self.current, true)
             && runtime.core.budget.take(self.thread, clock::now_ms(), policy.budget_bp)
     }
 }
 
-/// A ready endpoint that the request has not tried.
-fn has_another(version: &VersionRuntime, tried: &[u64], current: u64) -> bool {
+/// An endpoint that the request has not tried.
+fn has_another(version: &VersionRuntime, tried: &[u64], current: u64, ready: bool) -> bool {
     let is_other = |incarnation| incarnation != current && !tried.contains(&incarnation);
-    version.now().endpoints.iter().any(|endpoint| is_other(endpoint.incarnation) && endpoint.is_ready())
+    let serves = |endpoint: &EndpointRuntime| if ready { endpoint.is_ready() } else { endpoint.is_resolved() };
+    version.now().endpoints.iter().any(|endpoint| is_other(endpoint.incarnation) && serves(endpoint))
 }
 
 /// What broke after there was a connection.
 pub fn reason(error: &Error) -> RetryReason {
-    match error.root_cause().downcast_ref::<h2::Error>() {
-        // RFC 9113 section 8.7: it was not processed. The library fails only streams that a GOAWAY excludes.
-        Some(cause) if cause.is_remote() && cause.reason() == Some(h2::Reason::REFUSED_STREAM) => RetryReason::Refused,
-        Some(cause) if cause.is_remote() && cause.is_go_away() && cause.reason() == Some(h2::Reason::NO_ERROR) => {
-            RetryReason::Refused
-        }
-        Some(_) | None => match error.etype() {
-            ErrorType::ReadTimedout | ErrorType::WriteTimedout => RetryReason::Timeout,
-            _ => RetryReason::Reset,
-        },
+    match error.etype() {
+        _ if protocol::was_refused(error) => RetryReason::Refused,
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => RetryReason::Timeout,
+        _ => RetryReason::Reset,
     }
 }
 
@@ -106,8 +104,10 @@ impl Context {
         let may_run_again = !has_run || policy.methods.cover(&session.req_header().method);
         let is_whole = session.response_written().is_none() && !session.as_ref().retry_buffer_truncated();
         let has_tries = (self.tried.len() as u32) < policy.attempts;
-        let is_allowed = is_wanted(&policy.on, why) && may_run_again && is_whole && has_tries && self.upgrade.is_none();
-        if !is_allowed || !has_another(version, &self.tried, attempt.endpoint.incarnation) {
+        // What an upgrade has said to an endpoint nobody keeps.
+        let may_move = !has_run || self.upgrade.is_none();
+        let is_allowed = is_wanted(&policy.on, why) && may_run_again && is_whole && has_tries && may_move;
+        if !is_allowed || !has_another(version, &self.tried, attempt.endpoint.incarnation, has_run) {
             return false;
         }
         let service = self.destination.as_ref().map(|to| self.held.snapshot.runtime.service(to.service));

@@ -5,6 +5,7 @@ pub mod client;
 pub mod config;
 pub mod http2;
 pub mod http2_origin;
+pub mod http2_tap;
 pub mod load;
 pub mod origin;
 pub mod rollouts;
