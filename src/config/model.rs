@@ -19,6 +19,7 @@ pub mod policy;
 pub mod resilience;
 pub mod rollout;
 pub mod tls;
+pub mod upstream;
 
 pub use endpoints::{Balance, BalanceBy, Endpoint, EndpointAddress, HashKey};
 pub use http2::{Http2, Protocol};
@@ -34,6 +35,7 @@ pub use rollout::{
     LatencyRule, NoticeKind, Notification, PromoteWhen, Proof, Rollout, Secret, Shield, Stage, StageMatch,
     StageTraffic, Then, Webhook, Weekday, WindowRule,
 };
+pub use upstream::{Trust, Upstream, UpstreamTls, Verify};
 
 /// A name given by the user: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
 pub type Name = Arc<str>;
@@ -351,16 +353,6 @@ pub struct Limits {
     pub body: Option<u64>,
     /// Requests in flight for the whole service; 503 with Retry-After above. Default none.
     pub in_flight: Option<u64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Upstream {
-    /// What endpoints are spoken to. Default HTTP/1.1.
-    pub protocol: Protocol,
-    /// How often a quiet HTTP/2 connection is asked whether it is still there. `None`: never.
-    pub ping: Option<Duration>,
-    /// Idle pooled connections are closed after this. Default 4 s: common servers close at 5 s.
-    pub keepalive_idle: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

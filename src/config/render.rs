@@ -11,7 +11,7 @@ use super::model::{
     AccessLogTarget, Action, AdminBind, Config, Expect, HeaderEdits, HostMatch, Intent, Listener, PathMatch, Route,
     Service, Sticky, ValueMatch,
 };
-use super::scalar::{Word, write_percent, write_size, write_time};
+use super::scalar::{write_percent, write_size, write_time};
 
 mod endpoints;
 mod http2;
@@ -19,6 +19,7 @@ mod policy;
 mod resilience;
 mod rollout;
 mod tls;
+mod upstream;
 
 /// Every value, defaults filled in, as YAML.
 pub fn to_yaml(config: &Config) -> String {
@@ -248,14 +249,7 @@ fn service(service: &Service) -> Value {
         limits.insert("in_flight".into(), requests.into());
     }
     out.insert("limits".into(), limits.into());
-    let keepalive = json!({
-        "idle": write_time(service.upstream.keepalive_idle),
-    });
-    let mut upstream = json!({ "protocol": service.upstream.protocol.word(), "keepalive": keepalive });
-    if let Some(ping) = service.upstream.ping {
-        upstream["ping"] = write_time(ping).into();
-    }
-    out.insert("upstream".into(), upstream);
+    out.insert("upstream".into(), upstream::upstream(&service.upstream));
     let drain = &service.drain;
     out.insert(
         "drain".into(),

@@ -12,11 +12,13 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
+use super::dial::Line;
 use super::health::{Rules, Seen, Verdict, until_next};
 use super::outlier::{Ejections, Fleet, Passive, Watched};
 use super::probe::{Asked, probe};
 use super::resolve::{Lookup, NameWatch, Users, system_lookup};
-use super::state::{EndpointRuntime, Health, Runtime, ServiceCore};
+use super::secure::SecureCell;
+use super::state::{EndpointRuntime, Health, Runtime, ServiceCore, ServiceRuntime};
 use crate::config::model;
 use crate::control::Snapshot;
 use crate::control::ports::Endpoints;
@@ -58,6 +60,7 @@ struct State {
 #[derive(Debug)]
 struct Running {
     definition: model::Health,
+    secure: Option<Arc<SecureCell>>,
     /// Set to false, under its lock, before the task is ended: it will not touch the endpoint again.
     on: Arc<Mutex<bool>>,
     _task: AbortOnDropHandle<()>,
@@ -145,17 +148,21 @@ impl Checks {
         let mut before = std::mem::take(&mut state.checks);
         let mut services = HashMap::new();
         for (service, definition) in live.services.iter().zip(&state.definitions) {
+            let secure = service.secure.as_ref();
             for endpoint in service.versions.iter().flat_map(|version| version.endpoints()) {
                 services.insert(endpoint.incarnation, service.core.clone());
                 let running = before.remove(&endpoint.incarnation);
                 match (definition, running) {
-                    (Some(definition), Some(running)) if running.definition == *definition => {
+                    (Some(definition), Some(running))
+                        if running.definition == *definition
+                            && running.secure.as_ref().map(Arc::as_ptr) == secure.map(Arc::as_ptr) =>
+                    {
                         state.checks.insert(endpoint.incarnation, running);
                     }
                     (Some(definition), running) => {
                         drop(running);
                         endpoint.check_is(true);
-                        state.checks.insert(endpoint.incarnation, self.check(&endpoint, &service.core, definition));
+                        state.checks.insert(endpoint.incarnation, self.check(&endpoint, service, definition));
                     }
                     (None, running) => {
                         drop(running);
@@ -168,22 +175,18 @@ impl Checks {
         *self.services.lock().expect("no holder panics") = services;
     }
 
-    fn check(
-        &self,
-        endpoint: &Arc<EndpointRuntime>,
-        service: &Arc<ServiceCore>,
-        definition: &model::Health,
-    ) -> Running {
+    fn check(&self, endpoint: &Arc<EndpointRuntime>, service: &ServiceRuntime, definition: &model::Health) -> Running {
         let on = Arc::new(Mutex::new(true));
         let watch = Watch {
             endpoint: endpoint.clone(),
-            service: service.clone(),
+            service: service.core.clone(),
+            line: Line::to(endpoint, service.secure.as_ref()),
             definition: definition.clone(),
             events: self.events.clone(),
             on: on.clone(),
         };
         let task = AbortOnDropHandle::new(self.runtime.spawn(watch.run()));
-        Running { definition: definition.clone(), on, _task: task }
+        Running { definition: definition.clone(), secure: service.secure.clone(), on, _task: task }
     }
 }
 
@@ -216,6 +219,7 @@ impl Endpoints for Checks {
 struct Watch {
     endpoint: Arc<EndpointRuntime>,
     service: Arc<ServiceCore>,
+    line: Option<Line>,
     definition: model::Health,
     events: Events,
     on: Arc<Mutex<bool>>,
@@ -223,7 +227,7 @@ struct Watch {
 
 impl Watch {
     async fn run(self) {
-        let Some(at) = &self.endpoint.at else {
+        let Some(line) = &self.line else {
             // A name without an address: told by the resolver, and each address will be another endpoint.
             return;
         };
@@ -239,7 +243,8 @@ impl Watch {
         };
         tokio::time::sleep(spread.mul_f64(random())).await;
         loop {
-            let Asked { seen, instance } = probe(&self.definition.check, at, &authority, self.definition.timeout).await;
+            let Asked { seen, instance } =
+                probe(&self.definition.check, line, &authority, self.definition.timeout).await;
             match &seen {
                 Seen::Pass | Seen::Wrong(_) => self.endpoint.took_connection(true),
                 Seen::Refused(_) => self.endpoint.took_connection(false),

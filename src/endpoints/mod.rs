@@ -18,6 +18,7 @@ pub mod pick;
 mod probe;
 mod resolve;
 pub mod room;
+pub mod secure;
 pub mod state;
 pub mod tally;
 #[cfg(test)]
@@ -31,4 +32,5 @@ pub use hold::HoldEnd;
 pub use outlier::Passive;
 pub use pick::{Ask, Picked, Unpicked, pick};
 pub use room::Place;
+pub use secure::{Secure, SecureCell};
 pub use state::{At, EndpointRuntime, Health, Runtime, ServiceCore, ServiceRuntime, VersionCore};

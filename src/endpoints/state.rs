@@ -22,6 +22,7 @@ use super::flaps::Flaps;
 use super::group::VersionRuntime;
 use super::life::Life;
 use super::room::{Place, Places, Room};
+use super::secure::SecureCell;
 use super::tally::Tally;
 use super::warm::Warmth;
 use crate::config::model::{EndpointAddress, Name};
@@ -53,6 +54,8 @@ pub struct ServiceRuntime {
     /// Same indices as the compiled service.
     pub versions: Box<[Arc<VersionRuntime>]>,
     pub core: Arc<ServiceCore>,
+    /// How its endpoints are connected to, if connections are encrypted.
+    pub secure: Option<Arc<SecureCell>>,
 }
 
 /// What a service keeps whatever its versions are.
@@ -237,7 +240,12 @@ impl ServiceRuntime {
             Some(before) => before.core.clone(),
             None => Arc::new(ServiceCore { budget: Budget::new(threads), ..ServiceCore::default() }),
         };
-        ServiceRuntime { name: compiled.name.clone(), versions, core }
+        let tls = compiled.service.upstream.tls.as_ref();
+        let secure = tls.map(|tls| match before.and_then(|before| before.secure.as_ref()) {
+            Some(cell) if cell.load().of == *tls => cell.clone(),
+            Some(_) | None => Arc::new(SecureCell::new(tls.clone())),
+        });
+        ServiceRuntime { name: compiled.name.clone(), versions, core, secure }
     }
 
     pub fn version_named(&self, name: &str) -> Option<&Arc<VersionRuntime>> {
@@ -423,6 +431,15 @@ impl EndpointRuntime {
 
     pub(super) fn take_place(&self) -> Result<Option<Place>, ()> {
         self.places.take()
+    }
+
+    /// The last thing that happened to it, for `status`. Whether that is another than before.
+    pub fn changes_to(&self, what: &str) -> bool {
+        let changes = **self.last_change.load() != what;
+        if changes {
+            self.last_change.store(Arc::new(what.into()));
+        }
+        changes
     }
 
     /// A new connection was taken, or refused: traffic and checks tell alike.

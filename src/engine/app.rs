@@ -31,6 +31,8 @@ use super::recall::{Reach, Recall};
 use super::request_id;
 use super::retry;
 use super::services::Services;
+use super::trouble;
+use super::ways::Ways;
 use crate::config::model::{Action, HeaderEdits, Rewrite};
 use crate::net::{Link, Stage};
 use crate::outcome::{ErrorClass, Meter, RetryReason};
@@ -49,6 +51,7 @@ const INTERIM_MAX: u8 = 32;
 pub struct App {
     pub services: Arc<Services>,
     pub thread: Thread,
+    pub ways: Arc<Ways>,
 }
 
 thread_local! {
@@ -100,7 +103,7 @@ impl ProxyHttp for App {
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        peer::next(session.req_header(), ctx).await
+        peer::next(session.req_header(), ctx, &self.ways).await
     }
 
     fn connected_to_upstream<'a, 'b, 'c, 'd, 'e, 'f>(
@@ -244,6 +247,7 @@ impl ProxyHttp for App {
             if !is_stale(&error, ctx, client_reused) {
                 ctx.attempt_failed();
             }
+            trouble::after_connect(&error, ctx);
             ctx.judge_failure();
             if ctx.shield(session, Sent::Maybe) || ctx.try_elsewhere(session, retry::reason(&error)) {
                 error.set_retry(true);
@@ -271,6 +275,7 @@ impl ProxyHttp for App {
         }
         ctx.attempt_failed();
         ctx.judge_failure();
+        trouble::to_connect(&error, ctx);
         if let Some(attempt) = &ctx.attempt {
             ctx.tried.push(attempt.endpoint.incarnation);
             if *error.etype() == ErrorType::ConnectRefused {

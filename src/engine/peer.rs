@@ -4,11 +4,13 @@ use std::os::unix::net::SocketAddr as UnixAddr;
 use std::time::Duration;
 
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
+use pingora_core::protocols::tls::{ALPN, CustomALPN};
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 
 use super::context::{Attempt, Context};
+use super::ways::Ways;
 use super::{decide, entropy, gate, protocol};
 use crate::config::model::{Balance, BalanceBy, HashKey, Service};
 use crate::endpoints::panic::pick_any;
@@ -17,17 +19,18 @@ use crate::net::clock;
 use crate::routing::ClientKey;
 use crate::routing::hash::fnv1a64;
 
-/// Marks connections that are not to come from the pool.
-const FRESH: u64 = 1 << 63;
+/// Tells the engine to ask the [`Dialer`](super::dialer::Dialer) for a connection. It is never sent.
+const BY_THE_DIALER: &[u8] = b"tls";
 
 /// Begins the next attempt of the request. Waits while every endpoint that could serve is full.
-pub async fn next(request: &RequestHeader, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+pub async fn next(request: &RequestHeader, ctx: &mut Context, ways: &Ways) -> Result<Box<HttpPeer>> {
     let held = ctx.held.clone();
     let Some(destination) = &ctx.destination else {
         return Error::e_explain(ErrorType::InternalError, "forwarding without a destination");
     };
     let service = &held.snapshot.generation.table.service(destination.service).service;
-    let version = held.snapshot.runtime.service(destination.service).version(destination.choice.version);
+    let runtime = held.snapshot.runtime.service(destination.service);
+    let version = runtime.version(destination.choice.version);
     let key = key(&version.balance, request, ctx);
     let anyway = destination.anyway;
     let mut picked = choose(version, ctx, key, anyway, false);
@@ -49,8 +52,19 @@ pub async fn next(request: &RequestHeader, ctx: &mut Context) -> Result<Box<Http
     let Some(at) = endpoint.at.clone() else {
         return Error::e_explain(ErrorType::InternalError, "an endpoint without an address was picked");
     };
-    let mut peer = peer(&at, endpoint.incarnation, service, ctx.stale_retried)?;
+    let mut peer = peer(&at, service, ctx.stale_retried)?;
     ctx.shared = protocol::speak(&mut peer, &service.upstream, ctx.upgrade);
+    let mut pooled = Pooled { incarnation: endpoint.incarnation, secure: 0, fresh: ctx.stale_retried };
+    match &runtime.secure {
+        None => peer.group_key = pooled.key(),
+        Some(cell) => {
+            let secure = cell.load();
+            pooled.secure = secure.number;
+            peer.group_key = pooled.key();
+            peer.options.alpn = ALPN::Custom(CustomALPN::new(BY_THE_DIALER.to_vec()));
+            ways.leave(peer.group_key, &secure, &endpoint, connect_within(service));
+        }
+    }
     let incarnation = endpoint.incarnation;
     let timed = version.balance.by == BalanceBy::PeakEwma;
     ctx.attempt_at(Attempt { endpoint, at, place, reused: false, began: timed.then(std::time::Instant::now) });
@@ -90,8 +104,29 @@ fn key(balance: &Balance, request: &RequestHeader, ctx: &Context) -> Option<u64>
     }
 }
 
-/// `incarnation`: connections belong to this endpoint's life: one that was removed or replaced never gets them.
-fn peer(at: &At, incarnation: u64, service: &Service, fresh: bool) -> Result<HttpPeer> {
+/// What connections are pooled by, besides their address.
+#[derive(Debug, Clone, Copy)]
+struct Pooled {
+    /// Connections belong to this endpoint's life: one that was removed or replaced never gets them.
+    incarnation: u64,
+    /// The definition of TLS that they were verified by; 0 without.
+    secure: u32,
+    /// Not to come from the pool.
+    fresh: bool,
+}
+
+impl Pooled {
+    /// The number of the definition comes back to itself after a million changes, that of an endpoint never.
+    fn key(self) -> u64 {
+        u64::from(self.fresh) << 63 | u64::from(self.secure & 0xF_FFFF) << 40 | self.incarnation & 0xFF_FFFF_FFFF
+    }
+}
+
+fn connect_within(service: &Service) -> Duration {
+    service.timeouts.connect.min(service.retry.per_try_timeout.unwrap_or(Duration::MAX))
+}
+
+fn peer(at: &At, service: &Service, fresh: bool) -> Result<HttpPeer> {
     let mut peer = match at {
         At::Ip(address) => HttpPeer::new(address, false, String::new()),
         At::Unix(path) => {
@@ -103,18 +138,36 @@ fn peer(at: &At, incarnation: u64, service: &Service, fresh: bool) -> Result<Htt
             peer
         }
     };
-    peer.group_key = incarnation;
     let options = &mut peer.options;
     // `headers::to_endpoint` does all of it.
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
-    let connect = service.timeouts.connect.min(service.retry.per_try_timeout.unwrap_or(Duration::MAX));
+    let connect = connect_within(service);
     options.connection_timeout = Some(connect);
     options.total_connection_timeout = Some(connect);
     options.idle_timeout = Some(service.upstream.keepalive_idle);
     if fresh {
         // The second chance must not meet a second connection that was closed meanwhile.
         options.idle_timeout = Some(Duration::ZERO);
-        peer.group_key |= FRESH;
     }
     Ok(peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_another_definition_are_other_connections() {
+        let one = Pooled { incarnation: 7, secure: 0, fresh: false };
+        let others = [
+            one,
+            Pooled { incarnation: 8, ..one },
+            Pooled { secure: 1, ..one },
+            Pooled { secure: 2, ..one },
+            Pooled { fresh: true, ..one },
+            Pooled { secure: 1, fresh: true, ..one },
+        ];
+        let keys: std::collections::BTreeSet<u64> = others.into_iter().map(Pooled::key).collect();
+        assert_eq!(keys.len(), others.len());
+    }
 }

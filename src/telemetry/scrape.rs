@@ -36,6 +36,7 @@ pub(super) fn write(sources: &Sources, series: &mut Series, out: &mut Exposition
     let listeners = sources.listeners.status();
     connections(&listeners, out);
     tls(&listeners, out);
+    tls_to_endpoints(&snapshot.runtime.services, out);
     refusals(&snapshot.runtime.services, out);
 
     let number = snapshot.generation.number() as f64;
@@ -323,6 +324,27 @@ fn tls(listeners: &[ListenerStatus], out: &mut Exposition) {
         for (result, version, count) in &tls.handshakes {
             family.sample(&[("listener", listener), ("result", result), ("version", version)], *count as f64);
         }
+    }
+}
+
+fn tls_to_endpoints(services: &[Arc<ServiceRuntime>], out: &mut Exposition) {
+    let secured: Vec<_> =
+        services.iter().filter_map(|service| Some((&service.name, service.secure.as_ref()?))).collect();
+    if secured.is_empty() {
+        return;
+    }
+    let now = unix_ms() as f64 / 1000.0;
+    let help = "Seconds until the certificate that endpoints are shown ends; negative once it has.";
+    let mut family = out.family(names::ENDPOINT_TLS_CERTIFICATE_EXPIRY_SECONDS, Type::Gauge, help);
+    for (service, cell) in &secured {
+        if let Some(identity) = &cell.load().of.identity {
+            family.sample(&[("service", service)], (identity.material.own.not_after as f64 - now).floor());
+        }
+    }
+    let help = "0 while files for TLS to endpoints on disk cannot be used.";
+    let mut family = out.family(names::ENDPOINT_TLS_FILES_GOOD, Type::Gauge, help);
+    for (service, cell) in &secured {
+        family.sample(&[("service", service)], f64::from(u8::from(cell.trouble.load().is_none())));
     }
 }
 

@@ -284,6 +284,8 @@ fn service() -> impl Strategy<Value = Service> {
                         protocol: if three.0 > three.1 { Protocol::H1 } else { Protocol::H2c },
                         ping: (three.0 > three.2).then_some(three.2 + Duration::from_secs(1)),
                         keepalive_idle,
+                        // Files are needed: `upstream.rs` beside this.
+                        tls: None,
                     },
                     drain: Drain { requests: three.0, streams: three.1, sessions: three.2, reconnect_spread: three.3 },
                     hold: Hold { max_wait: four.0, max_requests: four.1 },

@@ -12,6 +12,7 @@ pub mod serve;
 pub mod streams;
 pub mod supervised;
 pub mod tls;
+pub mod tls_front;
 pub mod wait;
 pub mod wire;
 pub mod world;

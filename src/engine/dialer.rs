@@ -1,0 +1,89 @@
+//! Connections to endpoints that the engine cannot make by itself: it would build a TLS configuration for each.
+//!
+//! The engine has an interface for protocols that are not its own. Here it is asked for a connection only, over which
+//! the engine then speaks HTTP/1.1 and which it keeps for the next request like any other.
+
+use std::any::Any;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::connectors::http::custom::{Connection, Connector};
+use pingora_core::protocols::l4::socket::SocketAddr;
+use pingora_core::protocols::l4::stream::Stream;
+use pingora_core::protocols::{GetSocketDigest, SocketDigest, UniqueID};
+use pingora_core::upstreams::peer::{HttpPeer, Peer};
+use pingora_error::{Error, ErrorType, Result};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::secured::Secured;
+use super::ways::{Way, Ways};
+use crate::config::model::tls::Alpn;
+use crate::endpoints::dial::is_refused;
+use crate::endpoints::secure;
+
+#[derive(Debug)]
+pub struct Dialer(pub Arc<Ways>);
+
+#[async_trait]
+impl Connector for Dialer {
+    /// None of our own.
+    type Session = ();
+
+    async fn get_http_session<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Result<(Connection<()>, bool)> {
+        let peer: &dyn Any = peer;
+        let asked = peer.downcast_ref::<HttpPeer>().and_then(|peer| Some((peer, self.0.find(peer.group_key)?)));
+        let Some((peer, way)) = asked else {
+            return Error::e_explain(ErrorType::InternalError, "a connection was asked for that nobody described");
+        };
+        match timeout(way.patience, connect(peer, &way)).await {
+            Ok(connected) => Ok((Connection::Stream(Box::new(connected?)), false)),
+            Err(_) => Error::e_explain(ErrorType::ConnectTimedout, format!("no connection within {:?}", way.patience)),
+        }
+    }
+
+    /// The engine's own pool has them.
+    async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _: &P) -> Option<()> {
+        None
+    }
+
+    async fn release_http_session<P: Peer + Send + Sync + 'static>(&self, (): (), _: &P, _: Option<Duration>) {}
+}
+
+async fn connect(peer: &HttpPeer, way: &Way) -> Result<Secured> {
+    let stream = reach(&peer._address).await?;
+    let connector = TlsConnector::from(way.secure.client(Alpn::Http11).clone());
+    match connector.connect(way.name.clone(), stream).await {
+        Ok(stream) => Ok(Secured(stream)),
+        Err(error) => Error::e_explain(ErrorType::TLSHandshakeFailure, secure::explain(&error, &way.name)),
+    }
+}
+
+/// The connection below.
+async fn reach(address: &SocketAddr) -> Result<Stream> {
+    let stream: io::Result<Stream> = match address {
+        SocketAddr::Inet(address) => TcpStream::connect(address).await.map(Stream::from),
+        SocketAddr::Unix(path) => match path.as_pathname() {
+            Some(path) => UnixStream::connect(path).await.map(Stream::from),
+            None => Err(io::ErrorKind::NotFound.into()),
+        },
+    };
+    let mut stream = stream.map_err(|error| {
+        let kind = match error.kind() {
+            _ if is_refused(&error) => ErrorType::ConnectRefused,
+            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => ErrorType::ConnectNoRoute,
+            _ => ErrorType::ConnectError,
+        };
+        Error::because(kind, "connecting to an endpoint", error)
+    })?;
+    // Delay is a matter of speed only.
+    let _ = stream.set_nodelay();
+    let digest = SocketDigest::from_raw_fd(stream.id());
+    // Asked for once, if at all, and known already.
+    let _ = digest.peer_addr.set(Some(address.clone()));
+    stream.set_socket_digest(digest);
+    Ok(stream)
+}

@@ -1,0 +1,64 @@
+//! How connections that the engine cannot make by itself are made.
+//!
+//! The engine asks for such a connection with nothing but its own description of the endpoint. So what it needs is
+//! left here under the number that its connections are pooled by, and found again when there is none to reuse. One
+//! per data thread: its lock is never waited for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+
+use crate::endpoints::{EndpointRuntime, Secure};
+use crate::net::clock;
+
+/// After its last use, in milliseconds: connections are asked for right after a way was left.
+const KEPT_MS: u64 = 60_000;
+const SWEEP_FROM: usize = 256;
+
+#[derive(Debug, Clone)]
+pub struct Way {
+    pub secure: Arc<Secure>,
+    /// What the endpoint must prove.
+    pub name: ServerName<'static>,
+    /// For all of it.
+    pub patience: Duration,
+}
+
+#[derive(Debug, Default)]
+pub struct Ways(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// With the time until which it is kept.
+    ways: HashMap<u64, (Way, u64)>,
+    sweep_at: usize,
+}
+
+impl Ways {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before the engine is asked for a connection of this key.
+    pub fn leave(&self, key: u64, secure: &Arc<Secure>, endpoint: &EndpointRuntime, patience: Duration) {
+        let now = clock::now_ms();
+        let until = now + KEPT_MS + patience.as_millis() as u64;
+        let mut known = self.known();
+        if let Some((way, kept)) = known.ways.get_mut(&key) {
+            (way.patience, *kept) = (patience, until);
+            return;
+        }
+        if known.ways.len() >= known.sweep_at {
+            known.ways.retain(|_, (_, until)| *until > now);
+            known.sweep_at = SWEEP_FROM.max(known.ways.len() * 2);
+        }
+        let way = Way { secure: secure.clone(), name: secure.name(&endpoint.address), patience };
+        known.ways.insert(key, (way, until));
+    }
+
+    pub fn find(&self, key: u64) -> Option<Way> {
+        self.known().ways.get(&key).map(|(way, _)| way.clone())
+    }
+}
