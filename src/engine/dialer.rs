@@ -16,7 +16,7 @@ use pingora_core::protocols::{GetSocketDigest, SocketDigest, UniqueID};
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_error::{Error, ErrorType, Result};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::secured::Secured;
@@ -24,6 +24,9 @@ use super::ways::{Way, Ways};
 use crate::config::model::tls::Alpn;
 use crate::endpoints::dial::is_refused;
 use crate::endpoints::secure;
+
+/// How a handshake that did not end in time is told from a connection that was not made.
+pub const HANDSHAKE_LATE: &str = "the endpoint did not finish the TLS handshake";
 
 #[derive(Debug)]
 pub struct Dialer(pub Arc<Ways>);
@@ -39,10 +42,7 @@ impl Connector for Dialer {
         let Some((peer, way)) = asked else {
             return Error::e_explain(ErrorType::InternalError, "a connection was asked for that nobody described");
         };
-        match timeout(way.patience, connect(peer, &way)).await {
-            Ok(connected) => Ok((Connection::Stream(Box::new(connected?)), false)),
-            Err(_) => Error::e_explain(ErrorType::ConnectTimedout, format!("no connection within {:?}", way.patience)),
-        }
+        Ok((Connection::Stream(Box::new(connect(peer, &way).await?)), false))
     }
 
     /// The engine's own pool has them.
@@ -54,11 +54,15 @@ impl Connector for Dialer {
 }
 
 async fn connect(peer: &HttpPeer, way: &Way) -> Result<Secured> {
-    let stream = reach(&peer._address).await?;
+    let until = Instant::now() + way.patience;
+    let late = |what: &str| Error::explain(ErrorType::ConnectTimedout, format!("{what} within {:?}", way.patience));
+    let reached = timeout_at(until, reach(&peer._address)).await;
+    let stream = reached.map_err(|_| late("no connection"))??;
     let connector = TlsConnector::from(way.secure.client(Alpn::Http11).clone());
-    match connector.connect(way.name.clone(), stream).await {
-        Ok(stream) => Ok(Secured(stream)),
-        Err(error) => Error::e_explain(ErrorType::TLSHandshakeFailure, secure::explain(&error, &way.name)),
+    match timeout_at(until, connector.connect(way.name.clone(), stream)).await {
+        Ok(Ok(stream)) => Ok(Secured(stream)),
+        Ok(Err(error)) => Error::e_explain(ErrorType::TLSHandshakeFailure, secure::explain(&error, &way.name)),
+        Err(_) => Err(late(HANDSHAKE_LATE)),
     }
 }
 

@@ -5,13 +5,13 @@ use pingora_error::{Error, ErrorType};
 use tracing::warn;
 
 use super::context::Context;
+use super::dialer::HANDSHAKE_LATE;
 use crate::endpoints::secure;
 
 pub fn to_connect(error: &Error, ctx: &Context) {
-    if *error.etype() == ErrorType::TLSHandshakeFailure
-        && let Some(why) = &error.context
-    {
-        tell(why.as_str(), ctx);
+    let Some(why) = error.context.as_ref().map(|context| context.as_str()) else { return };
+    if *error.etype() == ErrorType::TLSHandshakeFailure || why.starts_with(HANDSHAKE_LATE) {
+        tell(why, ctx);
     }
 }
 

@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+
 use crate::harness::tls::{Authority, Pair, replace};
 use crate::harness::tls_front::TlsFront;
 use crate::harness::world::binary;
@@ -51,7 +54,7 @@ async fn a_trusted_endpoint_is_spoken_to_securely_and_handshakes_are_rare() {
     for nth in 0..20 {
         assert_eq!(client.get("/").await.status, 200, "GET {nth}");
     }
-    let body = vec![b'x'; 300_000];
+    let body = vec![b'x'; 60_000];
     let echoed = client.post("/echo", &body).await;
     assert_eq!((echoed.status, echoed.body.len()), (200, body.len()));
     let fresh = origin.received().iter().filter(|one| one.nth == 1 && one.target() != "/healthz").count();
@@ -75,6 +78,13 @@ async fn whoever_cannot_be_verified_gets_nothing() {
         params.not_after = rcgen::date_time_ymd(2002, 1, 1);
     });
     let expired = TlsFront::start(world.unused(), origin.address, &old).await;
+    let plain = world.unused();
+    let listener = TcpListener::bind(plain).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
     world.start(&text(&front.address.to_string(), "")).await;
     let cases = [
         (front.address, "{ ca_file: other.pem, sni: shop.test }", "is not trusted: no authority that is trusted here"),
@@ -82,13 +92,15 @@ async fn whoever_cannot_be_verified_gets_nothing() {
         // Its address is what it must prove if nothing else is said, and the certificate has none.
         (front.address, "{ ca_file: ca.pem }", "is not trusted: it is for shop.test"),
         (expired.address, "{ ca_file: ca.pem, sni: shop.test }", "shop.test is not trusted: it has expired"),
-        // It speaks no TLS at all.
-        (origin.address, "{ ca_file: ca.pem, sni: shop.test }", "does not speak TLS"),
+        // They speak no TLS at all: one says so, one waits for a request.
+        (plain, "{ ca_file: ca.pem, sni: shop.test }", "does not speak TLS"),
+        (origin.address, "{ ca_file: ca.pem, sni: shop.test }", "did not finish the TLS handshake within 500ms"),
     ];
     for (at, how, why) in cases {
-        becomes(&world, &tls(at, how)).await;
+        becomes(&world, &(tls(at, how) + "    timeouts: { connect: 500ms }\n")).await;
         let answer = world.get("/secret").await;
-        assert_eq!(answer.status, 502, "{how}: {}", answer.text());
+        let status = if at == origin.address { 504 } else { 502 };
+        assert_eq!(answer.status, status, "{how}: {}", answer.text());
         assert!(!answer.text().contains("trusted"), "clients learn nothing: {}", answer.text());
         let said = said(&world).await;
         assert!(said.contains(why), "{how}: {said}");
