@@ -48,6 +48,7 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["ca", "ca_cert", "trusted_ca", "proxy_ssl_trusted_certificate", "rootCAs"], "here it is called `ca_file`"),
     (&["server_name", "serverName", "proxy_ssl_name"], "here it is called `sni`"),
     (&["cert", "certificate"], "here it is called `cert_file`"),
+    (&["resolver", "resolvers", "nameservers", "dns_lookup_family"], "here it is called `dns`"),
     (&["url"], "name the method: `get: \"https://shop.example.com/\"`"),
     (&["token", "secret"], "secrets are not written in the file: give `token_file`"),
 ];
@@ -106,6 +107,7 @@ const PLACES: &[(&str, &[&str])] = &[
             "expose",
             "shutdown",
             "upgrade",
+            "dns",
             "state_dir",
             "access_log",
             "request_id",

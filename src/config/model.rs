@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
+mod dns;
 pub mod endpoints;
 mod http2;
 pub mod networks;
@@ -21,6 +22,7 @@ pub mod rollout;
 pub mod tls;
 pub mod upstream;
 
+pub use dns::{AddressFamily, Dns};
 pub use endpoints::{Balance, BalanceBy, Endpoint, EndpointAddress, HashKey};
 pub use http2::{Http2, Protocol};
 pub use networks::Networks;
@@ -52,6 +54,7 @@ pub struct Config {
     pub request_id: Option<RequestIds>,
     pub shutdown: Shutdown,
     pub upgrade: Upgrade,
+    pub dns: Dns,
     pub routes: Vec<Route>,
     pub services: BTreeMap<Name, Service>,
     /// Who may approve a stage that names the gate.

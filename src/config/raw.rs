@@ -14,6 +14,7 @@ use super::scalar::{
 };
 use super::tree::{Node, Value};
 
+mod dns;
 mod endpoints;
 mod http2;
 mod notices;
@@ -23,6 +24,7 @@ mod rollout;
 mod tls;
 mod upstream;
 
+pub use dns::Dns;
 pub use endpoints::{Balance, Endpoint, HashKey};
 pub use http2::Http2;
 pub use notices::{Gate, NoticeHook, Notification};
@@ -57,6 +59,8 @@ keys! {
         shutdown: Shutdown = section,
         /// How a new process takes over from the one that serves.
         upgrade: Upgrade = section,
+        /// How names of endpoints are looked up.
+        dns: Dns = section,
         /// Which request goes where. The most specific match wins: host, then path, then the number of other
         /// matchers; ties by order.
         routes: List<Route> = optional,

@@ -13,6 +13,7 @@ use super::model::{
 };
 use super::scalar::{write_percent, write_size, write_time};
 
+mod dns;
 mod endpoints;
 mod http2;
 mod policy;
@@ -57,6 +58,7 @@ fn config_value(config: &Config) -> Value {
             "timeout": write_time(shutdown.timeout),
         }),
     );
+    root.insert("dns".into(), dns::dns(&config.dns));
     let upgrade = &config.upgrade;
     root.insert(
         "upgrade".into(),

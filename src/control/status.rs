@@ -75,6 +75,7 @@ fn warnings(shared: &Shared, view: &View, listeners: &[ListenerStatus]) -> Vec<S
     warnings.extend(view.config.unwatchable.clone());
     warnings.extend(listeners.iter().flat_map(certificates));
     warnings.extend(shared.live.load().runtime.services.iter().flat_map(|service| outward(service)));
+    warnings.extend(shared.live.load().runtime.services.iter().flat_map(|service| unresolved(service)));
     warnings.extend(shared.journal.iter().flat_map(|journal| journal.trouble()));
     warnings
 }
@@ -100,6 +101,19 @@ fn certificates(listener: &ListenerStatus) -> Vec<String> {
     }
     warnings.extend(tls.problems.iter().map(|problem| format!("listener {}: {problem}", listener.name)));
     warnings
+}
+
+/// Of the names among the endpoints of a service.
+fn unresolved(service: &ServiceRuntime) -> Vec<String> {
+    let names = service.core.names.lock().expect("no holder panics");
+    let failed = names.iter().filter_map(|(host, why)| Some((host, why.as_ref()?)));
+    let what = |(host, why)| {
+        format!(
+            "service {}: {host} cannot be looked up, and the last good answer is kept, if there was one: {why}",
+            service.name
+        )
+    };
+    failed.map(what).collect()
 }
 
 /// Of TLS to the endpoints of a service.

@@ -13,10 +13,11 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::dial::Line;
+use super::dns;
 use super::health::{Rules, Seen, Verdict, until_next};
 use super::outlier::{Ejections, Fleet, Passive, Watched};
 use super::probe::{Asked, probe};
-use super::resolve::{Lookup, NameWatch, Users, system_lookup};
+use super::resolve::{Lookup, NameWatch, Users};
 use super::secure::SecureCell;
 use super::state::{EndpointRuntime, Health, Runtime, ServiceCore, ServiceRuntime};
 use crate::config::model;
@@ -32,7 +33,6 @@ const FIRST_PASS_EVERY: Duration = Duration::from_secs(1);
 pub struct Checks {
     runtime: Handle,
     events: Events,
-    lookup: Lookup,
     passive: Passive,
     state: Mutex<State>,
     /// The service of each live endpoint, by incarnation: whom to wake.
@@ -53,6 +53,8 @@ struct State {
     /// The check of each of its services.
     definitions: Box<[Option<model::Health>]>,
     checks: HashMap<u64, Running>,
+    /// How names are looked up.
+    lookup: Option<(model::Dns, Lookup)>,
     names: BTreeMap<(String, u16), NameWatch>,
     follows_names: Option<AbortOnDropHandle<()>>,
 }
@@ -75,10 +77,6 @@ impl Drop for Running {
 impl Checks {
     /// Runs its tasks on `runtime`; they end when the last reference to the `Checks` is dropped.
     pub fn start(runtime: Handle, events: Events) -> Arc<Checks> {
-        Checks::start_with(runtime, events, system_lookup())
-    }
-
-    pub(super) fn start_with(runtime: Handle, events: Events, lookup: Lookup) -> Arc<Checks> {
         let (services, fleet) = (Arc::<Services>::default(), Arc::<Fleet>::default());
         let (passive, ejections) = Ejections::new(events.clone(), services.clone(), fleet.clone());
         let ejections = AbortOnDropHandle::new(runtime.spawn(ejections.run()));
@@ -87,7 +85,6 @@ impl Checks {
         let checks = Arc::new(Checks {
             runtime,
             events,
-            lookup,
             passive,
             state,
             services,
@@ -106,8 +103,19 @@ impl Checks {
     }
 
     /// As [`Endpoints::reconcile`]; `services` gives each service's check by the index of `live`.
-    pub(super) fn bring_in_line(&self, live: &Arc<Runtime>, check_of: impl Fn(usize) -> Option<model::Health>) {
+    pub(super) fn bring_in_line(
+        &self,
+        live: &Arc<Runtime>,
+        dns: &model::Dns,
+        check_of: impl Fn(usize) -> Option<model::Health>,
+    ) {
         let mut state = self.state.lock().expect("no holder panics");
+        if state.lookup.as_ref().is_none_or(|(before, _)| before != dns) {
+            // Whoever is to be asked now, is asked now. What is known of names is with the endpoints.
+            state.lookup = Some((dns.clone(), dns::lookup(dns)));
+            state.names.clear();
+            state.current = Weak::new();
+        }
         if std::ptr::eq(state.current.as_ptr(), Arc::as_ptr(live)) {
             return;
         }
@@ -135,13 +143,14 @@ impl Checks {
             }
         }
         state.names.retain(|name, _| named.contains_key(name));
+        let State { names, lookup: Some((_, lookup)), .. } = state else { return };
         for (name, users) in named {
-            match state.names.get(&name) {
+            match names.get(&name) {
                 Some(watch) => watch.serve(users),
                 None => {
-                    let (lookup, resolved) = (&self.lookup, &self.resolved);
-                    let watch = NameWatch::start(&self.runtime, name.clone(), users, lookup, &self.events, resolved);
-                    state.names.insert(name, watch);
+                    let (events, resolved) = (&self.events, &self.resolved);
+                    let watch = NameWatch::start(&self.runtime, name.clone(), users, lookup, events, resolved);
+                    names.insert(name, watch);
                 }
             }
         }
@@ -211,7 +220,7 @@ impl Endpoints for Checks {
             })
         });
         *self.fleet.lock().expect("no holder panics") = watched.collect();
-        self.bring_in_line(&live.runtime, |service| table.services[service].service.health.clone());
+        self.bring_in_line(&live.runtime, &table.config.dns, |service| table.services[service].service.health.clone());
     }
 }
 

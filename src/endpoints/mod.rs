@@ -5,6 +5,7 @@ pub mod budget;
 pub mod carry;
 pub mod checks;
 pub mod dial;
+mod dns;
 mod flaps;
 mod group;
 mod grpc;

@@ -4,7 +4,7 @@
 //! table: an endpoint that a reload does not touch keeps its health, counters and connections because the
 //! new `Runtime` holds the same `Arc`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -69,6 +69,8 @@ pub struct ServiceCore {
     pub errors: Errors,
     /// Requests that a policy refused.
     pub refused: Refusals,
+    /// Of the names among its endpoints: why the last look-up failed, if it did.
+    pub names: Mutex<BTreeMap<String, Option<String>>>,
     /// Second chances.
     pub budget: Budget,
     /// Woken when an endpoint became ready, the hold ended, or a new generation went live.

@@ -37,6 +37,7 @@ pub(super) fn write(sources: &Sources, series: &mut Series, out: &mut Exposition
     connections(&listeners, out);
     tls(&listeners, out);
     tls_to_endpoints(&snapshot.runtime.services, out);
+    names_of_endpoints(&snapshot.runtime.services, out);
     refusals(&snapshot.runtime.services, out);
 
     let number = snapshot.generation.number() as f64;
@@ -323,6 +324,24 @@ fn tls(listeners: &[ListenerStatus], out: &mut Exposition) {
     for (listener, tls) in &secured {
         for (result, version, count) in &tls.handshakes {
             family.sample(&[("listener", listener), ("result", result), ("version", version)], *count as f64);
+        }
+    }
+}
+
+fn names_of_endpoints(services: &[Arc<ServiceRuntime>], out: &mut Exposition) {
+    let names = services.iter().map(|service| {
+        let names = service.core.names.lock().expect("no holder panics");
+        (service, names.iter().map(|(host, why)| (host.clone(), why.is_none())).collect::<Vec<_>>())
+    });
+    let names: Vec<_> = names.filter(|(_, names)| !names.is_empty()).collect();
+    if names.is_empty() {
+        return;
+    }
+    let help = "0 while a name among the endpoints cannot be looked up.";
+    let mut family = out.family(names::NAME_RESOLVED, Type::Gauge, help);
+    for (service, names) in names {
+        for (host, good) in names {
+            family.sample(&[("service", &service.name), ("name", &host)], f64::from(u8::from(good)));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Pure: files, environment and places are handed in. A value that was reported is replaced by a
 //! placeholder, so that the checks after it still run; a configuration with errors is never returned.
 
+mod dns;
 mod endpoints;
 mod expect;
 mod guardrails;
@@ -96,6 +97,7 @@ pub fn check(raw: &Raw, around: &mut Around<'_>, found: &mut Found) -> Config {
         request_id: policy::request_id(raw, found),
         shutdown: shutdown(raw, found),
         upgrade: upgrade::upgrade(raw, found),
+        dns: dns::dns(raw, found),
         routes,
         services,
         gates,

@@ -7,7 +7,7 @@ use super::super::hint;
 use super::super::model::policy::{Coding, ProxyMode};
 use super::super::model::rollout::{HookPoint, NoticeKind, Strategy, Then, Weekday};
 use super::super::model::tls::{Alpn, ClientMode, TlsVersion};
-use super::super::model::{Protocol, RetryMethods, Verify};
+use super::super::model::{AddressFamily, Protocol, RetryMethods, Verify};
 
 /// A value that is written as one word.
 pub trait Word: Copy {
@@ -72,6 +72,12 @@ words!(Then, "`rollback` or `pause`" {
 words!(Protocol, "a protocol" {
     "h1" => H1,
     "h2c" => H2c,
+});
+
+words!(AddressFamily, "a family of addresses" {
+    "both" => Both,
+    "ipv4" => Ipv4,
+    "ipv6" => Ipv6,
 });
 
 words!(Verify, "`full` or `off`" {

@@ -398,6 +398,11 @@ fn config() -> impl Strategy<Value = Config> {
                     linger: Duration::ZERO,
                     timeout: Duration::from_secs(3),
                 },
+                dns: Dns {
+                    servers: if flag { vec![SocketAddr::from(([10, 0, 0, 1], 53))] } else { Vec::new() },
+                    family: if flag { AddressFamily::Both } else { AddressFamily::Ipv6 },
+                    ..Dns::default()
+                },
                 upgrade: Upgrade {
                     ready_timeout: Duration::from_secs(5),
                     linger: Duration::from_millis(7),

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod config;
+pub mod dns;
 pub mod http2;
 pub mod http2_origin;
 pub mod load;
