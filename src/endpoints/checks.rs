@@ -20,7 +20,7 @@ use super::probe::{Asked, probe};
 use super::resolve::{Lookup, NameWatch, Users};
 use super::secure::SecureCell;
 use super::state::{EndpointRuntime, Health, Runtime, ServiceCore, ServiceRuntime};
-use crate::config::model;
+use crate::config::model::{self, Protocol};
 use crate::control::Snapshot;
 use crate::control::ports::Endpoints;
 use crate::telemetry::{Event, Events};
@@ -62,10 +62,19 @@ struct State {
 #[derive(Debug)]
 struct Running {
     definition: model::Health,
+    protocol: Protocol,
     secure: Option<Arc<SecureCell>>,
     /// Set to false, under its lock, before the task is ended: it will not touch the endpoint again.
     on: Arc<Mutex<bool>>,
     _task: AbortOnDropHandle<()>,
+}
+
+impl Running {
+    /// Its connections are what the service's are now.
+    fn goes_as(&self, service: &ServiceRuntime) -> bool {
+        let secure = |cell: &Option<Arc<SecureCell>>| cell.as_ref().map(Arc::as_ptr);
+        self.protocol == service.upstream.protocol && secure(&self.secure) == secure(&service.secure)
+    }
 }
 
 impl Drop for Running {
@@ -157,14 +166,13 @@ impl Checks {
         let mut before = std::mem::take(&mut state.checks);
         let mut services = HashMap::new();
         for (service, definition) in live.services.iter().zip(&state.definitions) {
-            let secure = service.secure.as_ref();
             for endpoint in service.versions.iter().flat_map(|version| version.endpoints()) {
                 services.insert(endpoint.incarnation, service.core.clone());
                 let running = before.remove(&endpoint.incarnation);
                 match (definition, running) {
                     (Some(definition), Some(running))
                         if running.definition == *definition
-                            && running.secure.as_ref().map(Arc::as_ptr) == secure.map(Arc::as_ptr) =>
+                            && running.goes_as(service) =>
                     {
                         state.checks.insert(endpoint.incarnation, running);
                     }
@@ -189,13 +197,13 @@ impl Checks {
         let watch = Watch {
             endpoint: endpoint.clone(),
             service: service.core.clone(),
-            line: Line::to(endpoint, service.secure.as_ref()),
+            line: Line::to(endpoint, service),
             definition: definition.clone(),
             events: self.events.clone(),
             on: on.clone(),
         };
         let task = AbortOnDropHandle::new(self.runtime.spawn(watch.run()));
-        Running { definition: definition.clone(), secure: service.secure.clone(), on, _task: task }
+        Running { definition: definition.clone(), protocol: service.upstream.protocol, secure: service.secure.clone(), on, _task: task }
     }
 }
 

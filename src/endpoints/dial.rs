@@ -10,7 +10,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::secure::{self, SecureCell};
-use super::state::{At, EndpointRuntime};
+use super::state::{At, EndpointRuntime, ServiceRuntime};
+use crate::config::model::Protocol;
 use crate::config::model::tls::Alpn;
 
 /// What a connection is, whatever it runs over.
@@ -24,6 +25,8 @@ pub type Dialled = Pin<Box<dyn Wire>>;
 #[derive(Debug, Clone)]
 pub struct Line {
     pub at: At,
+    /// What is spoken over it.
+    pub protocol: Protocol,
     pub tls: Option<LineTls>,
 }
 
@@ -45,9 +48,9 @@ pub enum NoLine {
 
 impl Line {
     /// To an endpoint of a service that connects like this. `None`: the endpoint has no address.
-    pub fn to(endpoint: &EndpointRuntime, secure: Option<&Arc<SecureCell>>) -> Option<Line> {
-        let tls = secure.map(|cell| LineTls { cell: cell.clone(), name: cell.load().name(&endpoint.address) });
-        Some(Line { at: endpoint.at.clone()?, tls })
+    pub fn to(endpoint: &EndpointRuntime, service: &ServiceRuntime) -> Option<Line> {
+        let tls = service.secure.as_ref().map(|cell| LineTls { cell: cell.clone(), name: cell.load().name(&endpoint.address) });
+        Some(Line { at: endpoint.at.clone()?, protocol: service.upstream.protocol, tls })
     }
 
     /// What connections over it are of: another number, another definition. 0 without TLS.
@@ -73,7 +76,11 @@ async fn begin<S: Wire + 'static>(stream: S, line: &Line, alpn: Alpn) -> Result<
     let Some(LineTls { cell, name }) = &line.tls else { return Ok(Box::pin(stream)) };
     let connector = TlsConnector::from(cell.load().client(alpn).clone());
     let secured = connector.connect(name.clone(), stream).await;
-    Ok(Box::pin(secured.map_err(|error| NoLine::Tls(secure::explain(&error, name)))?))
+    let secured = secured.map_err(|error| NoLine::Tls(secure::explain(&error, name)))?;
+    match (alpn, secured.get_ref().1.alpn_protocol()) {
+        (Alpn::Http11, _) | (Alpn::H2, Some(b"h2")) => Ok(Box::pin(secured)),
+        (Alpn::H2, _) => Err(NoLine::Tls(secure::NO_HTTP2.into())),
+    }
 }
 
 /// Nothing listens there: what is only slow or full does not refuse.

@@ -84,6 +84,7 @@ mod tests {
             name: "shop".into(),
             versions: Box::default(),
             core: Arc::new(ServiceCore::default()),
+            upstream: Default::default(),
             secure: None,
         })
     }

@@ -10,6 +10,7 @@ mod flaps;
 mod group;
 mod grpc;
 pub mod health;
+mod http2_probe;
 pub mod hold;
 pub mod life;
 mod outlier;

@@ -1,8 +1,8 @@
 //! One active check of one address, over its own connection, never the traffic's.
 //!
 //! The client is as small as the question: one request, the head of the answer, done. It follows no
-//! redirects and reads no body. Whatever is not an HTTP/1 response head within the deadline and the size
-//! cap is a failure.
+//! redirects and reads no body. Whatever is not a response head within the deadline and the size cap is a failure.
+//! It speaks what the traffic speaks.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::RangeInclusive;
@@ -13,9 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::dial::{Dialled, Line, NoLine, dial, is_refused};
-use super::grpc;
+use super::{grpc, http2_probe};
 use super::health::Seen;
-use crate::config::model::HealthCheck;
+use crate::config::model::{HealthCheck, Protocol};
 use crate::config::model::tls::Alpn;
 
 /// Bytes of a response head, interim responses included.
@@ -46,7 +46,13 @@ pub async fn probe(check: &HealthCheck, line: &Line, authority: &str, deadline: 
         }
         HealthCheck::Http { path, host, status, instance } => {
             let host = host.as_deref().unwrap_or(authority);
-            timeout(deadline, http(line, host, path, status, instance.as_ref())).await
+            timeout(deadline, async {
+                match line.protocol {
+                    Protocol::H1 => http(line, host, path, status, instance.as_ref()).await,
+                    Protocol::H2c | Protocol::H2 => http2(line, host, path, status, instance.as_ref()).await,
+                }
+            })
+            .await
         }
     };
     asked.unwrap_or_else(|_| Seen::Silent(format!("no answer within {deadline:?}")).into())
@@ -57,6 +63,33 @@ async fn grpc(line: &Line, host: &str, service: &str, deadline: Duration) -> See
         Ok(stream) => grpc::check(stream, host, service, deadline).await,
         Err(silent) => silent,
     }
+}
+
+async fn http2(
+    line: &Line,
+    host: &str,
+    path: &str,
+    wanted: &[RangeInclusive<u16>],
+    instance: Option<&HeaderName>,
+) -> Asked {
+    let stream = match connect(line, Alpn::H2).await {
+        Ok(stream) => stream,
+        Err(silent) => return silent.into(),
+    };
+    let scheme = if line.tls.is_some() { "https" } else { "http" };
+    match http2_probe::ask(stream, &format!("{scheme}://{host}{path}")).await {
+        Err(seen) => seen.into(),
+        Ok(answer) => {
+            let named = instance.and_then(|name| answer.headers.get(name));
+            judged(answer.status.as_u16(), wanted, named.map(|name| hash_of(name.as_bytes())))
+        }
+    }
+}
+
+fn judged(status: u16, wanted: &[RangeInclusive<u16>], instance: Option<u64>) -> Asked {
+    let passes = wanted.iter().any(|range| range.contains(&status));
+    let seen = if passes { Seen::Pass } else { Seen::Wrong(format!("status {status}")) };
+    Asked { seen, instance }
 }
 
 /// Never 0, which is nobody.
@@ -93,11 +126,7 @@ async fn http(
     }
     match status_of(&mut stream, instance).await {
         Err(seen) => seen.into(),
-        Ok((status, instance)) => {
-            let passes = wanted.iter().any(|range| range.contains(&status));
-            let seen = if passes { Seen::Pass } else { Seen::Wrong(format!("status {status}")) };
-            Asked { seen, instance }
-        }
+        Ok((status, instance)) => judged(status, wanted, instance),
     }
 }
 
@@ -148,7 +177,7 @@ mod tests {
     use crate::endpoints::At;
 
     fn plain(address: SocketAddr) -> Line {
-        Line { at: At::Ip(address), tls: None }
+        Line { at: At::Ip(address), protocol: Protocol::H1, tls: None }
     }
 
     /// Accepts one connection, answers `answer`, closes (or, without `close`, stays open); returns what was asked.

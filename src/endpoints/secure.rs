@@ -153,6 +153,9 @@ impl SecureCell {
     }
 }
 
+/// The endpoint was asked for HTTP/2 and did not agree.
+pub const NO_HTTP2: &str = "the endpoint does not speak HTTP/2 over TLS, and `protocol: h2` is configured";
+
 /// Why a handshake with an endpoint failed, for operators. `name` is what it was to prove.
 pub fn explain(error: &io::Error, name: &ServerName<'_>) -> String {
     let name = name.to_str();
@@ -172,7 +175,7 @@ fn said(error: &Error, name: &str) -> String {
             "the endpoint asks for a client certificate, and none is configured (`cert_file`)".into()
         }
         Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
-            "the endpoint does not speak the configured `protocol` over TLS".into()
+            "the endpoint does not speak what `protocol` says over TLS".into()
         }
         Error::AlertReceived(alert) => format!("the endpoint refused the TLS handshake: {alert:?}"),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => "the endpoint does not speak TLS".into(),

@@ -25,7 +25,7 @@ use super::room::{Place, Places, Room};
 use super::secure::SecureCell;
 use super::tally::Tally;
 use super::warm::Warmth;
-use crate::config::model::{EndpointAddress, Name};
+use crate::config::model::{EndpointAddress, Name, Upstream};
 use crate::limits::{Limits, Refusals};
 use crate::outcome::{Errors, GrpcCodes, Meter};
 use crate::routing::table::CompiledService;
@@ -54,7 +54,9 @@ pub struct ServiceRuntime {
     /// Same indices as the compiled service.
     pub versions: Box<[Arc<VersionRuntime>]>,
     pub core: Arc<ServiceCore>,
-    /// How its endpoints are connected to, if connections are encrypted.
+    /// How its endpoints are connected to.
+    pub upstream: Upstream,
+    /// Of connections that are encrypted.
     pub secure: Option<Arc<SecureCell>>,
 }
 
@@ -247,7 +249,8 @@ impl ServiceRuntime {
             Some(cell) if cell.load().of == *tls => cell.clone(),
             Some(_) | None => Arc::new(SecureCell::new(tls.clone())),
         });
-        ServiceRuntime { name: compiled.name.clone(), versions, core, secure }
+        let upstream = compiled.service.upstream.clone();
+        ServiceRuntime { name: compiled.name.clone(), versions, core, upstream, secure }
     }
 
     pub fn version_named(&self, name: &str) -> Option<&Arc<VersionRuntime>> {

@@ -364,6 +364,7 @@ impl ProxyHttp for App {
         let (status, class) = classify(error, ctx);
         // A client that leaves a stream is how streams end.
         let is_orderly = ctx.kind.is_stream() && class == ErrorClass::DownstreamAbort;
+        let is_orderly = is_orderly || (ctx.status != 0 && protocol::ended_early(error));
         ctx.error = (!is_orderly).then_some(class);
         if session.response_written().is_some_and(|written| !written.status.is_informational()) {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };

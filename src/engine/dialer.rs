@@ -1,7 +1,7 @@
 //! Connections to endpoints that the engine cannot make by itself: it would build a TLS configuration for each.
 //!
-//! The engine has an interface for protocols that are not its own. Here it is asked for a connection only, over which
-//! the engine then speaks HTTP/1.1 and which it keeps for the next request like any other.
+//! The engine has an interface for protocols that are not its own. For HTTP/1.1 it is given a connection only, over which
+//! it then speaks and which it keeps for the next request like any other; for HTTP/2 a stream ([`super::shared`]).
 
 use std::any::Any;
 use std::io;
@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::secured::Secured;
+use super::shared::{Pool, Shared};
 use super::ways::{Way, Ways};
 use crate::config::model::tls::Alpn;
 use crate::endpoints::dial::is_refused;
@@ -29,28 +30,45 @@ use crate::endpoints::secure;
 pub const HANDSHAKE_LATE: &str = "the endpoint did not finish the TLS handshake";
 
 #[derive(Debug)]
-pub struct Dialer(pub Arc<Ways>);
+pub struct Dialer {
+    ways: Arc<Ways>,
+    shared: Arc<Pool>,
+}
+
+impl Dialer {
+    pub fn new(ways: Arc<Ways>) -> Dialer {
+        Dialer { ways, shared: Arc::default() }
+    }
+}
 
 #[async_trait]
 impl Connector for Dialer {
-    /// None of our own.
-    type Session = ();
+    type Session = Shared;
 
-    async fn get_http_session<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Result<(Connection<()>, bool)> {
-        let peer: &dyn Any = peer;
-        let asked = peer.downcast_ref::<HttpPeer>().and_then(|peer| Some((peer, self.0.find(peer.group_key)?)));
+    async fn get_http_session<P: Peer + Send + Sync + 'static>(&self, asked: &P) -> Result<(Connection<Shared>, bool)> {
+        let asked: &dyn Any = asked;
+        let asked = asked.downcast_ref::<HttpPeer>().and_then(|peer| Some((peer, self.ways.find(peer.group_key)?)));
         let Some((peer, way)) = asked else {
             return Error::e_explain(ErrorType::InternalError, "a connection was asked for that nobody described");
         };
-        Ok((Connection::Stream(Box::new(connect(peer, &way).await?)), false))
+        let made = connect(peer, &way).await?;
+        match way.alpn {
+            Alpn::Http11 => Ok((Connection::Stream(Box::new(made)), false)),
+            Alpn::H2 => {
+                let idle = peer.options.idle_timeout.unwrap_or_default();
+                let shared = self.shared.begin(peer.reuse_hash(), made, peer, idle).await?;
+                Ok((Connection::Session(shared), false))
+            }
+        }
     }
 
-    /// The engine's own pool has them.
-    async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _: &P) -> Option<()> {
-        None
+    async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Option<Shared> {
+        // Connections for one request at a time are in the engine's own pool, by other keys.
+        self.shared.join(peer.reuse_hash(), peer.idle_timeout().unwrap_or_default()).await
     }
 
-    async fn release_http_session<P: Peer + Send + Sync + 'static>(&self, (): (), _: &P, _: Option<Duration>) {}
+    /// It is kept by dropping it: so are those that the engine does not give back.
+    async fn release_http_session<P: Peer + Send + Sync + 'static>(&self, _: Shared, _: &P, _: Option<Duration>) {}
 }
 
 async fn connect(peer: &HttpPeer, way: &Way) -> Result<Secured> {
@@ -58,9 +76,13 @@ async fn connect(peer: &HttpPeer, way: &Way) -> Result<Secured> {
     let late = |what: &str| Error::explain(ErrorType::ConnectTimedout, format!("{what} within {:?}", way.patience));
     let reached = timeout_at(until, reach(&peer._address)).await;
     let stream = reached.map_err(|_| late("no connection"))??;
-    let connector = TlsConnector::from(way.secure.client(Alpn::Http11).clone());
+    let connector = TlsConnector::from(way.secure.client(way.alpn).clone());
     match timeout_at(until, connector.connect(way.name.clone(), stream)).await {
-        Ok(Ok(stream)) => Ok(Secured(stream)),
+        Ok(Ok(stream)) => match (way.alpn, stream.get_ref().1.alpn_protocol()) {
+            // Who does not know ALPN speaks HTTP/1.1.
+            (Alpn::Http11, _) | (Alpn::H2, Some(b"h2")) => Ok(Secured(stream)),
+            (Alpn::H2, _) => Error::e_explain(ErrorType::TLSHandshakeFailure, secure::NO_HTTP2),
+        },
         Ok(Err(error)) => Error::e_explain(ErrorType::TLSHandshakeFailure, secure::explain(&error, &way.name)),
         Err(_) => Err(late(HANDSHAKE_LATE)),
     }

@@ -99,7 +99,7 @@ impl Context {
             let runtime = self.held.snapshot.runtime.service(destination.service);
             let ask = Ask::new(self.thread, clock::now_ms(), entropy::next());
             let picked = pick(runtime.version(stamped.canary), &ask).ok();
-            let picked = picked.and_then(|picked| Some((Line::to(&picked.endpoint, runtime.secure.as_ref())?, picked)));
+            let picked = picked.and_then(|picked| Some((Line::to(&picked.endpoint, runtime)?, picked)));
             match picked.zip(copy_of(sent)) {
                 Some(((line, picked), request)) => self.services.mirror.send(Mirrored {
                     service: service.name.clone(),

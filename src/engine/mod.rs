@@ -35,6 +35,7 @@ mod request_id;
 pub mod respond;
 mod retry;
 mod secured;
+mod shared;
 pub mod services;
 pub mod threads;
 mod trouble;

@@ -13,6 +13,7 @@ use super::at_once::Boxed;
 use super::context::{Attempt, Context};
 use super::ways::Ways;
 use super::{at_once, decide, entropy, gate, protocol};
+use crate::config::model::tls::Alpn;
 use crate::config::model::{Balance, BalanceBy, HashKey, Service};
 use crate::endpoints::panic::pick_any;
 use crate::endpoints::{Ask, At, Picked, ServiceRuntime, Unpicked, VersionRuntime, pick};
@@ -89,7 +90,7 @@ fn begin(
     let incarnation = endpoint.incarnation;
     let mut peer = Box::new(peer(&at, service, ctx.stale_retried)?);
     ctx.shared = protocol::speak(&mut peer, &service.upstream, ctx.upgrade);
-    let mut pooled = Pooled { incarnation, secure: 0, fresh: ctx.stale_retried };
+    let mut pooled = Pooled { incarnation, secure: 0, fresh: ctx.stale_retried, shared: ctx.shared };
     match &runtime.secure {
         None => peer.group_key = pooled.key(),
         Some(cell) => {
@@ -97,7 +98,8 @@ fn begin(
             pooled.secure = secure.number;
             peer.group_key = pooled.key();
             peer.options.alpn = ALPN::Custom(CustomALPN::new(BY_THE_DIALER.to_vec()));
-            ways.leave(peer.group_key, &secure, &endpoint, connect_within(service));
+            let alpn = if ctx.shared { Alpn::H2 } else { Alpn::Http11 };
+            ways.leave(peer.group_key, &secure, &endpoint, alpn, connect_within(service));
         }
     }
     let timed = service.balance.by == BalanceBy::PeakEwma;
@@ -146,12 +148,16 @@ struct Pooled {
     secure: u32,
     /// Not to come from the pool.
     fresh: bool,
+    /// With other requests.
+    shared: bool,
 }
 
 impl Pooled {
     /// The number of the definition comes back to itself after a million changes, that of an endpoint never.
     fn key(self) -> u64 {
-        u64::from(self.fresh) << 63 | u64::from(self.secure & 0xF_FFFF) << 40 | self.incarnation & 0xFF_FFFF_FFFF
+        u64::from(self.fresh) << 63
+            | u64::from(self.shared) << 62
+            | u64::from(self.secure & 0xF_FFFF) << 40 | self.incarnation & 0xFF_FFFF_FFFF
     }
 }
 
@@ -191,13 +197,14 @@ mod tests {
 
     #[test]
     fn connections_of_another_definition_are_other_connections() {
-        let one = Pooled { incarnation: 7, secure: 0, fresh: false };
+        let one = Pooled { incarnation: 7, secure: 0, fresh: false, shared: false };
         let others = [
             one,
             Pooled { incarnation: 8, ..one },
             Pooled { secure: 1, ..one },
             Pooled { secure: 2, ..one },
             Pooled { fresh: true, ..one },
+            Pooled { shared: true, ..one },
             Pooled { secure: 1, fresh: true, ..one },
         ];
         let keys: std::collections::BTreeSet<u64> = others.into_iter().map(Pooled::key).collect();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
+use crate::config::model::tls::Alpn;
 use crate::endpoints::{EndpointRuntime, Secure};
 use crate::net::clock;
 
@@ -22,6 +23,7 @@ pub struct Way {
     pub secure: Arc<Secure>,
     /// What the endpoint must prove.
     pub name: ServerName<'static>,
+    pub alpn: Alpn,
     /// For all of it.
     pub patience: Duration,
 }
@@ -42,7 +44,7 @@ impl Ways {
     }
 
     /// Before the engine is asked for a connection of this key.
-    pub fn leave(&self, key: u64, secure: &Arc<Secure>, endpoint: &EndpointRuntime, patience: Duration) {
+    pub fn leave(&self, key: u64, secure: &Arc<Secure>, endpoint: &EndpointRuntime, alpn: Alpn, patience: Duration) {
         let now = clock::now_ms();
         let until = now + KEPT_MS + patience.as_millis() as u64;
         let mut known = self.known();
@@ -54,7 +56,7 @@ impl Ways {
             known.ways.retain(|_, (_, until)| *until > now);
             known.sweep_at = SWEEP_FROM.max(known.ways.len() * 2);
         }
-        let way = Way { secure: secure.clone(), name: secure.name(&endpoint.address), patience };
+        let way = Way { secure: secure.clone(), name: secure.name(&endpoint.address), alpn, patience };
         known.ways.insert(key, (way, until));
     }
 

@@ -20,6 +20,7 @@ mod deadlines;
 mod demo;
 mod drain;
 mod endpoints_balance;
+mod endpoints_http2;
 mod endpoints_names;
 mod endpoints_tls;
 mod errors_classified;

@@ -26,11 +26,20 @@ pub fn upstream(
         let at = it.tls.key().unwrap_or_default();
         self::tls(tls, at, versions, around, found)
     });
-    if let (Some((Protocol::H2c, span)), false) = (it.protocol.written(), it.tls.is_missing()) {
-        found
-            .error(span, "`h2c` is HTTP/2 without TLS, and there is `tls`")
-            .why("one of the two is not meant")
-            .hint("remove `tls`");
+    match (it.protocol.written(), it.tls.is_missing()) {
+        (Some((Protocol::H2c, span)), false) => drop(
+            found
+                .error(span, "`h2c` is HTTP/2 without TLS, and there is `tls`")
+                .why("one of the two is not meant")
+                .hint("write `protocol: h2`, or remove `tls`"),
+        ),
+        (Some((Protocol::H2, span)), true) => drop(
+            found
+                .error(span, "`h2` is HTTP/2 over TLS, and there is no `tls`")
+                .why("one of the two is not meant")
+                .hint("add `tls: {}`, or write `protocol: h2c` for HTTP/2 without TLS"),
+        ),
+        (Some((Protocol::H1 | Protocol::H2c | Protocol::H2, _)) | None, _) => {}
     }
     model::Upstream {
         protocol: it.protocol.value(),

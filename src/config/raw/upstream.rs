@@ -7,8 +7,8 @@ use crate::config::scalar::{Flag, Text, Time};
 keys! {
     /// Connections to the endpoints.
     Upstream {
-        /// What the endpoints speak: `h1`, or `h2c`, which is HTTP/2 without TLS and what gRPC needs. WebSockets go
-        /// over HTTP/1.1 all the same.
+        /// What the endpoints speak: `h1`; `h2c`, which is HTTP/2 without TLS; or `h2`, which is HTTP/2 over TLS. gRPC
+        /// needs one of the last two. WebSockets go over HTTP/1.1 all the same.
         protocol: Protocol = default("h1"),
         /// Asks an HTTP/2 connection this often whether its endpoint is still there. Without it, never: gRPC servers
         /// allow one ping in five minutes unless they are told otherwise.

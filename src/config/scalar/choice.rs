@@ -72,6 +72,7 @@ words!(Then, "`rollback` or `pause`" {
 words!(Protocol, "a protocol" {
     "h1" => H1,
     "h2c" => H2c,
+    "h2" => H2,
 });
 
 words!(AddressFamily, "a family of addresses" {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::certificate::Dates;
-use super::super::model::{Trust, UpstreamTls};
+use super::super::model::{Protocol, Trust, UpstreamTls};
 use super::super::render::to_yaml;
 use super::tls::Folder;
 
@@ -134,6 +134,10 @@ fn http2_without_tls_has_no_tls() {
     let text = text("a:1", "{ ca_file: ca.pem }").replace("upstream: {", "upstream: { protocol: h2c,");
     let said = folder.parse(&text, &Dates::Strict).unwrap_err();
     assert!(said[0].starts_with("7:27 `h2c` is HTTP/2 without TLS"), "{said:?}");
+    let said = folder.parse(&text.replace(", tls: { ca_file: ca.pem }", "").replace("h2c", "h2"), &Dates::Strict);
+    assert!(said.unwrap_err()[0].starts_with("7:27 `h2` is HTTP/2 over TLS, and there is no `tls`"));
+    let (config, _) = folder.parse(&text.replace("h2c", "h2"), &Dates::Strict).unwrap();
+    assert_eq!(config.services["s"].upstream.protocol, Protocol::H2);
 }
 
 #[test]

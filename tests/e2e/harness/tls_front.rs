@@ -26,6 +26,7 @@ pub struct Handshake {
 struct Shared {
     done: Vec<Handshake>,
     failed: Vec<String>,
+    open: u64,
 }
 
 /// Hands everything on to the origin. Connections end with it.
@@ -73,6 +74,11 @@ impl TlsFront {
         self.shared.lock().unwrap().done.clone()
     }
 
+    /// Connections that are encrypted and not closed.
+    pub fn open(&self) -> u64 {
+        self.shared.lock().unwrap().open
+    }
+
     pub fn failed(&self) -> Vec<String> {
         self.shared.lock().unwrap().failed.clone()
     }
@@ -94,6 +100,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, origin: SocketAddr
                 Ok(mut secured) => {
                     let session = secured.get_ref().1;
                     let client = session.peer_certificates().and_then(|chain| chain.first()).map(|one| one.to_vec());
+                    shared.lock().unwrap().open += 1;
                     shared.lock().unwrap().done.push(Handshake {
                         name: session.server_name().map(String::from),
                         resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
@@ -104,6 +111,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, origin: SocketAddr
                         let _ = to.set_nodelay(true);
                         let _ = tokio::io::copy_bidirectional(&mut secured, &mut to).await;
                     }
+                    shared.lock().unwrap().open -= 1;
                 }
                 Err(why) => shared.lock().unwrap().failed.push(why.to_string()),
             }
