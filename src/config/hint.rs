@@ -49,6 +49,7 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["server_name", "serverName", "proxy_ssl_name"], "here it is called `sni`"),
     (&["cert", "certificate"], "here it is called `cert_file`"),
     (&["resolver", "resolvers", "nameservers", "dns_lookup_family"], "here it is called `dns`"),
+    (&["send_proxy", "send-proxy", "send-proxy-v2", "proxyProtocol"], "here it is called `proxy_protocol`"),
     (&["url"], "name the method: `get: \"https://shop.example.com/\"`"),
     (&["token", "secret"], "secrets are not written in the file: give `token_file`"),
 ];

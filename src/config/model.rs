@@ -37,7 +37,7 @@ pub use rollout::{
     LatencyRule, NoticeKind, Notification, PromoteWhen, Proof, Rollout, Secret, Shield, Stage, StageMatch,
     StageTraffic, Then, Webhook, Weekday, WindowRule,
 };
-pub use upstream::{Trust, Upstream, UpstreamTls, Verify};
+pub use upstream::{ProxyHeader, Trust, Upstream, UpstreamTls, Verify};
 
 /// A name given by the user: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
 pub type Name = Arc<str>;

@@ -20,7 +20,7 @@ use super::probe::{Asked, probe};
 use super::resolve::{Lookup, NameWatch, Users};
 use super::secure::SecureCell;
 use super::state::{EndpointRuntime, Health, Runtime, ServiceCore, ServiceRuntime};
-use crate::config::model::{self, Protocol};
+use crate::config::model::{self, Protocol, ProxyHeader};
 use crate::control::Snapshot;
 use crate::control::ports::Endpoints;
 use crate::telemetry::{Event, Events};
@@ -62,7 +62,7 @@ struct State {
 #[derive(Debug)]
 struct Running {
     definition: model::Health,
-    protocol: Protocol,
+    spoken: (Protocol, Option<ProxyHeader>),
     secure: Option<Arc<SecureCell>>,
     /// Set to false, under its lock, before the task is ended: it will not touch the endpoint again.
     on: Arc<Mutex<bool>>,
@@ -73,8 +73,12 @@ impl Running {
     /// Its connections are what the service's are now.
     fn goes_as(&self, service: &ServiceRuntime) -> bool {
         let secure = |cell: &Option<Arc<SecureCell>>| cell.as_ref().map(Arc::as_ptr);
-        self.protocol == service.upstream.protocol && secure(&self.secure) == secure(&service.secure)
+        self.spoken == spoken(service) && secure(&self.secure) == secure(&service.secure)
     }
+}
+
+fn spoken(service: &ServiceRuntime) -> (Protocol, Option<ProxyHeader>) {
+    (service.upstream.protocol, service.upstream.proxy_protocol)
 }
 
 impl Drop for Running {
@@ -171,8 +175,7 @@ impl Checks {
                 let running = before.remove(&endpoint.incarnation);
                 match (definition, running) {
                     (Some(definition), Some(running))
-                        if running.definition == *definition
-                            && running.goes_as(service) =>
+                        if running.definition == *definition && running.goes_as(service) =>
                     {
                         state.checks.insert(endpoint.incarnation, running);
                     }
@@ -203,7 +206,13 @@ impl Checks {
             on: on.clone(),
         };
         let task = AbortOnDropHandle::new(self.runtime.spawn(watch.run()));
-        Running { definition: definition.clone(), protocol: service.upstream.protocol, secure: service.secure.clone(), on, _task: task }
+        Running {
+            definition: definition.clone(),
+            spoken: spoken(service),
+            secure: service.secure.clone(),
+            on,
+            _task: task,
+        }
     }
 }
 

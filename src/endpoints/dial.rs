@@ -5,14 +5,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+use super::proxy_header::Announced;
 use super::secure::{self, SecureCell};
 use super::state::{At, EndpointRuntime, ServiceRuntime};
-use crate::config::model::Protocol;
 use crate::config::model::tls::Alpn;
+use crate::config::model::{Protocol, ProxyHeader};
 
 /// What a connection is, whatever it runs over.
 pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -27,6 +28,8 @@ pub struct Line {
     pub at: At,
     /// What is spoken over it.
     pub protocol: Protocol,
+    /// Says first that nobody else is behind it.
+    pub announce: Option<ProxyHeader>,
     pub tls: Option<LineTls>,
 }
 
@@ -49,8 +52,12 @@ pub enum NoLine {
 impl Line {
     /// To an endpoint of a service that connects like this. `None`: the endpoint has no address.
     pub fn to(endpoint: &EndpointRuntime, service: &ServiceRuntime) -> Option<Line> {
-        let tls = service.secure.as_ref().map(|cell| LineTls { cell: cell.clone(), name: cell.load().name(&endpoint.address) });
-        Some(Line { at: endpoint.at.clone()?, protocol: service.upstream.protocol, tls })
+        let tls = service
+            .secure
+            .as_ref()
+            .map(|cell| LineTls { cell: cell.clone(), name: cell.load().name(&endpoint.address) });
+        let upstream = &service.upstream;
+        Some(Line { at: endpoint.at.clone()?, protocol: upstream.protocol, announce: upstream.proxy_protocol, tls })
     }
 
     /// What connections over it are of: another number, another definition. 0 without TLS.
@@ -72,7 +79,10 @@ pub async fn dial(line: &Line, alpn: Alpn) -> Result<Dialled, NoLine> {
     }
 }
 
-async fn begin<S: Wire + 'static>(stream: S, line: &Line, alpn: Alpn) -> Result<Dialled, NoLine> {
+async fn begin<S: Wire + 'static>(mut stream: S, line: &Line, alpn: Alpn) -> Result<Dialled, NoLine> {
+    if let Some(version) = line.announce {
+        stream.write_all(&Announced::Nobody.header(version)).await?;
+    }
     let Some(LineTls { cell, name }) = &line.tls else { return Ok(Box::pin(stream)) };
     let connector = TlsConnector::from(cell.load().client(alpn).clone());
     let secured = connector.connect(name.clone(), stream).await;

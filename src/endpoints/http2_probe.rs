@@ -65,7 +65,8 @@ mod tests {
 
         let (ours, mut theirs) = duplex(4096);
         tokio::io::AsyncWriteExt::write_all(&mut theirs, b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("room");
-        let seen = timeout(Duration::from_secs(10), ask(ours, "http://a/")).await.expect("at once").expect_err("no HTTP/2");
+        let seen =
+            timeout(Duration::from_secs(10), ask(ours, "http://a/")).await.expect("at once").expect_err("no HTTP/2");
         assert!(matches!(seen, Seen::Wrong(_) | Seen::Silent(_)), "{seen:?}");
     }
 }

@@ -13,10 +13,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::dial::{Dialled, Line, NoLine, dial, is_refused};
-use super::{grpc, http2_probe};
 use super::health::Seen;
-use crate::config::model::{HealthCheck, Protocol};
+use super::{grpc, http2_probe};
 use crate::config::model::tls::Alpn;
+use crate::config::model::{HealthCheck, Protocol};
 
 /// Bytes of a response head, interim responses included.
 const HEAD_MAX: usize = 16 * 1024;
@@ -177,7 +177,7 @@ mod tests {
     use crate::endpoints::At;
 
     fn plain(address: SocketAddr) -> Line {
-        Line { at: At::Ip(address), protocol: Protocol::H1, tls: None }
+        Line { at: At::Ip(address), protocol: Protocol::H1, announce: None, tls: None }
     }
 
     /// Accepts one connection, answers `answer`, closes (or, without `close`, stays open); returns what was asked.

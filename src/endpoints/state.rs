@@ -20,6 +20,7 @@ use super::balance::Ewma;
 use super::budget::Budget;
 use super::flaps::Flaps;
 use super::group::VersionRuntime;
+use super::keeping::Keeping;
 use super::life::Life;
 use super::room::{Place, Places, Room};
 use super::secure::SecureCell;
@@ -164,6 +165,8 @@ pub struct EndpointRuntime {
     ready_ms: AtomicU64,
     /// How fast it answers; kept up for `peak_ewma` only.
     pub latency: Ewma,
+    /// How long it keeps idle connections, by its own word.
+    pub keeping: Keeping,
     /// Of its process.
     life: Life,
     places: Arc<Places>,
@@ -330,6 +333,7 @@ impl EndpointRuntime {
             tally: Tally::new(version.threads()),
             ready_ms: AtomicU64::new(0),
             latency: Ewma::default(),
+            keeping: Keeping::default(),
             life: Life::default(),
             places: Arc::new(Places::new(version.room.clone())),
             in_flight: (0..version.threads()).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),

@@ -39,7 +39,13 @@ pub(crate) fn named(hosts: &[&str], threads: usize) -> Arc<VersionRuntime> {
 pub(crate) fn runtime(services: &[(&str, Arc<VersionRuntime>)]) -> Arc<Runtime> {
     let services = services.iter().map(|(name, version)| {
         let core = Arc::new(ServiceCore::default());
-        Arc::new(ServiceRuntime { name: (*name).into(), versions: Box::new([version.clone()]), core, upstream: Upstream::default(), secure: None })
+        Arc::new(ServiceRuntime {
+            name: (*name).into(),
+            versions: Box::new([version.clone()]),
+            core,
+            upstream: Upstream::default(),
+            secure: None,
+        })
     });
     Arc::new(Runtime::with(services.collect()))
 }

@@ -35,6 +35,7 @@ use super::services::Services;
 use super::trouble;
 use super::ways::Ways;
 use crate::config::model::{Action, HeaderEdits, Rewrite};
+use crate::endpoints::keeping::timeout_of;
 use crate::net::{Link, Stage};
 use crate::outcome::{ErrorClass, Meter, RetryReason};
 use crate::routing::Thread;
@@ -44,6 +45,7 @@ use crate::wire::Upgrade;
 
 /// For clients that found every endpoint full, in seconds.
 const CROWDED_RETRY_AFTER: u32 = 1;
+const KEEP_ALIVE: header::HeaderName = header::HeaderName::from_static("keep-alive");
 /// Interim answers (1xx) that may precede a final one.
 const INTERIM_MAX: u8 = 32;
 
@@ -170,6 +172,11 @@ impl ProxyHttp for App {
         'e: 'f,
     {
         ctx.connecting = None;
+        if !peer::is_for(ctx, digest) {
+            // Its endpoint would take this client for another. The key of the pool cannot be met twice, but for chance.
+            let failed = Error::explain(ErrorType::InternalError, "a connection for somebody else");
+            return at_once::done(Err(failed));
+        }
         if let Some(attempt) = &mut ctx.attempt {
             attempt.reused = reused;
         }
@@ -483,6 +490,11 @@ impl App {
                 ctx.grpc_status = grpc::status(&response.headers);
             }
             self.answered(status, ctx);
+            if let Some(kept) = response.headers.get(KEEP_ALIVE).and_then(|it| timeout_of(it.as_bytes()))
+                && let Some(attempt) = &ctx.attempt
+            {
+                attempt.endpoint.keeping.said(kept);
+            }
             if ctx.judge_head(status, &response.headers) && ctx.shield(session, Sent::Maybe) {
                 // Nothing of this answer is used, and its connection is not used again.
                 return Err(Error::explain(ErrorType::HTTPStatus(status), "shielded").into_up());

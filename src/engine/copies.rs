@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::mirror::{CopyTimeouts, Mirrored, count};
+use crate::config::model::ProxyHeader;
 use crate::config::model::tls::Alpn;
 use crate::endpoints::dial::{Line, dial};
 
@@ -61,8 +62,8 @@ pub async fn run(mut copies: mpsc::Receiver<Mirrored>) {
     }
 }
 
-/// An endpoint's life, and the definition of its TLS.
-type To = (u64, u32);
+/// An endpoint's life, the definition of its TLS, and how connections begin.
+type To = (u64, u32, Option<ProxyHeader>);
 
 struct Connection {
     sender: SendRequest<Empty<Bytes>>,
@@ -83,7 +84,7 @@ struct Kept {
 impl Kept {
     /// The status of the answer, which was read to its end; `None` if that failed.
     async fn ask(&self, copy: &Mirrored) -> Option<u16> {
-        let to = (copy.incarnation, copy.line.number());
+        let to = (copy.incarnation, copy.line.number(), copy.line.announce);
         if let Some(connection) = self.take(to)
             && let Some(status) = self.exchange(connection, copy.request.clone(), to, &copy.timeouts).await
         {

@@ -111,7 +111,13 @@ impl Context {
                     timeouts: CopyTimeouts {
                         connect: service.service.timeouts.connect,
                         exchange: service.service.timeouts.request,
-                        idle: service.service.upstream.keepalive_idle,
+                        idle: picked
+                            .endpoint
+                            .keeping
+                            .now()
+                            .idle
+                            .unwrap_or(Duration::MAX)
+                            .min(service.service.upstream.keepalive_idle),
                     },
                     request,
                 }),

@@ -3,6 +3,7 @@
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::time::Duration;
 
+use pingora_core::protocols::Digest;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
 use pingora_core::protocols::tls::{ALPN, CustomALPN};
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
@@ -11,11 +12,13 @@ use pingora_http::RequestHeader;
 
 use super::at_once::Boxed;
 use super::context::{Attempt, Context};
-use super::ways::Ways;
+use super::ways::{Way, WayTls, Ways};
 use super::{at_once, decide, entropy, gate, protocol};
 use crate::config::model::tls::Alpn;
 use crate::config::model::{Balance, BalanceBy, HashKey, Service};
+use crate::endpoints::keeping::Kept;
 use crate::endpoints::panic::pick_any;
+use crate::endpoints::proxy_header::Announced;
 use crate::endpoints::{Ask, At, Picked, ServiceRuntime, Unpicked, VersionRuntime, pick};
 use crate::net::clock;
 use crate::routing::ClientKey;
@@ -88,19 +91,24 @@ fn begin(
         return Error::e_explain(ErrorType::InternalError, "an endpoint without an address was picked");
     };
     let incarnation = endpoint.incarnation;
-    let mut peer = Box::new(peer(&at, service, ctx.stale_retried)?);
+    let kept = endpoint.keeping.now();
+    let mut peer = Box::new(peer(&at, service, kept, ctx.stale_retried)?);
     ctx.shared = protocol::speak(&mut peer, &service.upstream, ctx.upgrade);
-    let mut pooled = Pooled { incarnation, secure: 0, fresh: ctx.stale_retried, shared: ctx.shared };
-    match &runtime.secure {
-        None => peer.group_key = pooled.key(),
-        Some(cell) => {
-            let secure = cell.load();
-            pooled.secure = secure.number;
-            peer.group_key = pooled.key();
-            peer.options.alpn = ALPN::Custom(CustomALPN::new(BY_THE_DIALER.to_vec()));
-            let alpn = if ctx.shared { Alpn::H2 } else { Alpn::Http11 };
-            ways.leave(peer.group_key, &secure, &endpoint, alpn, connect_within(service));
-        }
+    let mut pooled = Pooled { incarnation, era: kept.era, secure: 0, fresh: ctx.stale_retried, shared: ctx.shared };
+    let secure = runtime.secure.as_ref().map(|cell| cell.load());
+    pooled.secure = secure.as_ref().map_or(0, |secure| secure.number);
+    peer.group_key = pooled.key();
+    let announce = service.upstream.proxy_protocol.map(|version| (announced(ctx), version));
+    if let Some(whom) = &announce {
+        peer.group_key = ways.key_for(peer.group_key, whom);
+    }
+    if secure.is_some() || announce.is_some() {
+        peer.options.alpn = ALPN::Custom(CustomALPN::new(BY_THE_DIALER.to_vec()));
+        let patience = connect_within(service);
+        ways.leave(peer.group_key, patience, || {
+            let tls = secure.map(|secure| WayTls { name: secure.name(&endpoint.address), secure: secure.clone() });
+            Way { tls, announce, alpn: if ctx.shared { Alpn::H2 } else { Alpn::Http11 }, patience }
+        });
     }
     let timed = service.balance.by == BalanceBy::PeakEwma;
     ctx.attempt_at(Attempt { endpoint, at, place, reused: false, began: timed.then(std::time::Instant::now) });
@@ -139,11 +147,28 @@ fn key(balance: &Balance, request: &RequestHeader, ctx: &Context) -> Option<u64>
     }
 }
 
+/// Whom a connection for this request is for, if it says that.
+pub fn announced(ctx: &Context) -> Announced {
+    Announced::Client { from: ctx.link.client, to: ctx.link.local }
+}
+
+/// The connection is for this request's client, if its service announces clients.
+pub fn is_for(ctx: &Context, digest: Option<&Digest>) -> bool {
+    let service = ctx.compiled_service();
+    if service.is_none_or(|service| service.service.upstream.proxy_protocol.is_none()) {
+        return true;
+    }
+    let said = digest.and_then(|digest| digest.proxy_digest.as_ref()).and_then(|said| said.user_data.as_ref());
+    said.and_then(|said| said.downcast_ref()) == Some(&announced(ctx))
+}
+
 /// What connections are pooled by, besides their address.
 #[derive(Debug, Clone, Copy)]
 struct Pooled {
     /// Connections belong to this endpoint's life: one that was removed or replaced never gets them.
     incarnation: u64,
+    /// Of what the endpoint has said about idle connections.
+    era: u8,
     /// The definition of TLS that they were verified by; 0 without.
     secure: u32,
     /// Not to come from the pool.
@@ -157,7 +182,9 @@ impl Pooled {
     fn key(self) -> u64 {
         u64::from(self.fresh) << 63
             | u64::from(self.shared) << 62
-            | u64::from(self.secure & 0xF_FFFF) << 40 | self.incarnation & 0xFF_FFFF_FFFF
+            | u64::from(self.era & 0x3F) << 56
+            | u64::from(self.secure & 0xF_FFFF) << 36
+            | self.incarnation & 0xF_FFFF_FFFF
     }
 }
 
@@ -165,7 +192,7 @@ fn connect_within(service: &Service) -> Duration {
     service.timeouts.connect.min(service.retry.per_try_timeout.unwrap_or(Duration::MAX))
 }
 
-fn peer(at: &At, service: &Service, fresh: bool) -> Result<HttpPeer> {
+fn peer(at: &At, service: &Service, kept: Kept, fresh: bool) -> Result<HttpPeer> {
     let mut peer = match at {
         At::Ip(address) => HttpPeer::new(address, false, String::new()),
         At::Unix(path) => {
@@ -183,7 +210,8 @@ fn peer(at: &At, service: &Service, fresh: bool) -> Result<HttpPeer> {
     let connect = connect_within(service);
     options.connection_timeout = Some(connect);
     options.total_connection_timeout = Some(connect);
-    options.idle_timeout = Some(service.upstream.keepalive_idle);
+    let idle = service.upstream.keepalive_idle;
+    options.idle_timeout = Some(kept.idle.map_or(idle, |kept| idle.min(kept)));
     if fresh {
         // The second chance must not meet a second connection that was closed meanwhile.
         options.idle_timeout = Some(Duration::ZERO);
@@ -197,7 +225,7 @@ mod tests {
 
     #[test]
     fn connections_of_another_definition_are_other_connections() {
-        let one = Pooled { incarnation: 7, secure: 0, fresh: false, shared: false };
+        let one = Pooled { incarnation: 7, era: 0, secure: 0, fresh: false, shared: false };
         let others = [
             one,
             Pooled { incarnation: 8, ..one },
@@ -205,6 +233,8 @@ mod tests {
             Pooled { secure: 2, ..one },
             Pooled { fresh: true, ..one },
             Pooled { shared: true, ..one },
+            Pooled { era: 1, ..one },
+            Pooled { era: 63, ..one },
             Pooled { secure: 1, fresh: true, ..one },
         ];
         let keys: std::collections::BTreeSet<u64> = others.into_iter().map(Pooled::key).collect();

@@ -18,13 +18,11 @@ use pingora_core::protocols::http::custom::{BodyWrite, CustomMessageWrite};
 use pingora_core::protocols::http::v2::client::Http2Session;
 use pingora_core::protocols::http::v2::write_body;
 use pingora_core::protocols::l4::socket::SocketAddr;
-use pingora_core::protocols::{Digest, UniqueIDType};
+use pingora_core::protocols::{Digest, Stream as IoStream, UniqueIDType};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::runtime::Handle;
-
-use super::secured::Secured;
 
 type Messages = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
@@ -65,14 +63,14 @@ impl Pool {
     }
 
     /// A stream on a connection that was just made.
-    pub async fn begin(self: &Arc<Self>, key: u64, made: Secured, peer: &HttpPeer, idle: Duration) -> Result<Shared> {
+    pub async fn begin(self: &Arc<Self>, key: u64, made: IoStream, peer: &HttpPeer, idle: Duration) -> Result<Shared> {
         let options = &peer.options;
         let mut settings = H2HandshakeSettings::new();
         settings.max_streams = options.max_h2_streams;
         settings.ping_interval = options.h2_ping_interval;
         settings.stream_window_size = options.h2_stream_window_size;
         settings.connection_window_size = options.h2_connection_window_size;
-        let connection = handshake(Box::new(made), settings).await?;
+        let connection = handshake(made, settings).await?;
         let Some(stream) = connection.spawn_stream().await? else {
             return Error::e_explain(ErrorType::H2Error, "a new connection takes no stream");
         };

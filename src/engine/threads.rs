@@ -97,7 +97,8 @@ fn proxy(conf: &Arc<ServerConf>, services: Arc<Services>, thread: Thread) -> Arc
     let app = App { services, thread, ways: ways.clone() };
     // For connections of clients that the engine itself accepts: there are none.
     let on_custom: ProcessCustomSession<App, Dialer> = Arc::new(|_, _, _| Box::pin(async { None }));
-    let mut service = ManuallyDrop::new(ProxyServiceBuilder::new(conf, app).custom(Dialer::new(ways), on_custom).build());
+    let mut service =
+        ManuallyDrop::new(ProxyServiceBuilder::new(conf, app).custom(Dialer::new(ways), on_custom).build());
     let proxy = service.app_logic_mut().expect("it was built with it");
     // The engine only gives it away to its own server, which is not used.
     // SAFETY: it is moved out once; what is left of the service is neither touched again nor dropped.

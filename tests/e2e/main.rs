@@ -19,6 +19,7 @@ mod cli;
 mod deadlines;
 mod demo;
 mod drain;
+mod endpoints_announced;
 mod endpoints_balance;
 mod endpoints_http2;
 mod endpoints_names;

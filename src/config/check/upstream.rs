@@ -46,6 +46,7 @@ pub fn upstream(
         ping: it.ping.get().map(|ping| ping.0),
         keepalive_idle: it.keepalive.get().map(|it| it.idle.value().0).unwrap_or_default(),
         tls: tls.map(Arc::new),
+        proxy_protocol: it.proxy_protocol.get().copied(),
     }
 }
 

@@ -20,6 +20,15 @@ pub struct Upstream {
     pub keepalive_idle: Duration,
     /// `None`: connections are not encrypted.
     pub tls: Option<Arc<UpstreamTls>>,
+    /// Connections begin with the client's address.
+    pub proxy_protocol: Option<ProxyHeader>,
+}
+
+/// Which header of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProxyHeader {
+    V1,
+    V2,
 }
 
 /// TLS to the endpoints of a service.

@@ -1,7 +1,7 @@
 //! Connections to endpoints as written.
 
 use crate::config::keys::keys;
-use crate::config::model::{Protocol, Verify};
+use crate::config::model::{Protocol, ProxyHeader, Verify};
 use crate::config::scalar::{Flag, Text, Time};
 
 keys! {
@@ -18,6 +18,9 @@ keys! {
         /// TLS to the endpoints. Without it, connections are not encrypted. Files that change are read again by
         /// themselves.
         tls: UpstreamTls = optional,
+        /// Begins each connection with a header of the PROXY protocol that says the client's address: `v1` or `v2`. Such a
+        /// connection is then for one connection of that client only.
+        proxy_protocol: ProxyHeader = optional,
     }
 }
 

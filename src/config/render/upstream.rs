@@ -12,6 +12,9 @@ pub fn upstream(upstream: &Upstream) -> Value {
     if let Some(ping) = upstream.ping {
         out["ping"] = write_time(ping).into();
     }
+    if let Some(header) = upstream.proxy_protocol {
+        out["proxy_protocol"] = header.word().into();
+    }
     if let Some(of) = &upstream.tls {
         out["tls"] = tls(of);
     }

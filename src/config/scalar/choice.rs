@@ -7,7 +7,7 @@ use super::super::hint;
 use super::super::model::policy::{Coding, ProxyMode};
 use super::super::model::rollout::{HookPoint, NoticeKind, Strategy, Then, Weekday};
 use super::super::model::tls::{Alpn, ClientMode, TlsVersion};
-use super::super::model::{AddressFamily, Protocol, RetryMethods, Verify};
+use super::super::model::{AddressFamily, Protocol, ProxyHeader, RetryMethods, Verify};
 
 /// A value that is written as one word.
 pub trait Word: Copy {
@@ -79,6 +79,11 @@ words!(AddressFamily, "a family of addresses" {
     "both" => Both,
     "ipv4" => Ipv4,
     "ipv6" => Ipv6,
+});
+
+words!(ProxyHeader, "a version of the PROXY protocol" {
+    "v1" => V1,
+    "v2" => V2,
 });
 
 words!(Verify, "`full` or `off`" {

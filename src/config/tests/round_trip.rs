@@ -286,6 +286,7 @@ fn service() -> impl Strategy<Value = Service> {
                         keepalive_idle,
                         // Files are needed: `upstream.rs` beside this.
                         tls: None,
+                        proxy_protocol: (three.0 > three.3).then_some(ProxyHeader::V1),
                     },
                     drain: Drain { requests: three.0, streams: three.1, sessions: three.2, reconnect_spread: three.3 },
                     hold: Hold { max_wait: four.0, max_requests: four.1 },
