@@ -137,7 +137,7 @@ async fn why_it_is_out_is_told_as_it_is_now() {
     }));
     let checks = Checks::start(Handle::current(), Events::default());
     let runtime = testing::runtime(&[("shop", testing::checked(&[port], 1))]);
-    checks.bring_in_line(&runtime, |_| Some(definition(10)));
+    checks.bring_in_line(&runtime, &model::Dns::default(), |_| Some(definition(10)));
     let endpoint = &runtime.services[0].versions[0].endpoints()[0];
     until("asked more than once", || endpoint.last_change.load().contains("in a row")).await;
     assert!(!endpoint.last_change.load().contains("refused"), "{}", endpoint.last_change.load());

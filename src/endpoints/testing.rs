@@ -117,6 +117,7 @@ pub(crate) fn snapshot(
         request_id: None,
         shutdown: Shutdown { pre_drain: secs(2), linger: secs(1), timeout: secs(9) },
         upgrade: Default::default(),
+        dns: Default::default(),
         routes: services.iter().map(route).collect(),
         services: services.into_iter().map(|service| (service.name, service.service)).collect(),
         gates: BTreeMap::new(),
