@@ -1,5 +1,6 @@
 //! One GET over HTTP/2, on a connection that is made for it.
 
+use bytes::Bytes;
 use http::response::Parts;
 use http::{Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,7 +26,8 @@ async fn exchange<S>(stream: S, uri: Uri) -> Result<Parts, h2::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = h2::client::Builder::new().max_header_list_size(16 * 1024).handshake(stream).await?;
+    let mut builder = h2::client::Builder::new();
+    let (sender, connection) = builder.max_header_list_size(16 * 1024).handshake::<_, Bytes>(stream).await?;
     // What breaks it is seen by the request.
     let _driver = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
     let mut sender = sender.ready().await?;

@@ -64,10 +64,10 @@ async fn every_address_is_an_endpoint_with_its_own_turns_and_health_for_as_long_
     a.set_health(500);
     let label = |origin: &Origin| format!("shop.test:3900 ({})", origin.address.ip());
     until("a is out", || async {
-        let healthy = |endpoint: String| async move {
-            world.metric("switchback_endpoint_healthy", &[("endpoint", &endpoint)]).await
-        };
-        (healthy(label(&a)).await, healthy(label(&b)).await) == (0.0, 1.0)
+        let (a, b) = (label(&a), label(&b));
+        let of_a = world.metric("switchback_endpoint_healthy", &[("endpoint", &a)]).await;
+        let of_b = world.metric("switchback_endpoint_healthy", &[("endpoint", &b)]).await;
+        (of_a, of_b) == (0.0, 1.0)
     })
     .await;
     let before = served(&a);
