@@ -109,6 +109,7 @@ fn config(shape: Shape, routes: usize, services: usize) -> Arc<Config> {
         access_log: AccessLog { to: AccessLogTarget::Off, buffer: 8192 },
         request_id: None,
         upgrade: Default::default(),
+        dns: Default::default(),
         shutdown: Shutdown {
             pre_drain: Duration::from_secs(2),
             linger: Duration::from_secs(1),

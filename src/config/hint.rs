@@ -41,13 +41,21 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["num_retries", "numRetries", "max_retries", "tries"], "here it is called `attempts`, under `retry`"),
     (&["retry_on", "retryOn", "retriable_status_codes"], "here it is called `on`, under `retry`"),
     (&["perTryTimeout", "try_timeout"], "here it is called `per_try_timeout`, under `retry`"),
+    (
+        &["insecure_skip_verify", "insecureSkipVerify", "ssl_verify", "proxy_ssl_verify", "verify_peer"],
+        "here it is called `verify`, and `off` needs `insecure: true` beside it",
+    ),
+    (&["ca", "ca_cert", "trusted_ca", "proxy_ssl_trusted_certificate", "rootCAs"], "here it is called `ca_file`"),
+    (&["server_name", "serverName", "proxy_ssl_name"], "here it is called `sni`"),
+    (&["cert", "certificate"], "here it is called `cert_file`"),
+    (&["resolver", "resolvers", "nameservers", "dns_lookup_family"], "here it is called `dns`"),
+    (&["send_proxy", "send-proxy", "send-proxy-v2", "proxyProtocol"], "here it is called `proxy_protocol`"),
     (&["url"], "name the method: `get: \"https://shop.example.com/\"`"),
     (&["token", "secret"], "secrets are not written in the file: give `token_file`"),
 ];
 
 /// Keys of the format that this version cannot act on: refused rather than ignored.
-const LATER: &[&str] =
-    &["tls", "certificates", "client_auth", "mirror", "protocol", "hedge", "fleet", "tracing", "include"];
+const LATER: &[&str] = &["mirror", "hedge", "fleet", "tracing", "include"];
 
 /// Where keys belong that are easily put a level too high or too low.
 const PLACES: &[(&str, &[&str])] = &[
@@ -87,7 +95,9 @@ const PLACES: &[(&str, &[&str])] = &[
     ("a stage", &["min_requests", "approve"]),
     ("a route", &["match", "service", "rewrite", "redirect", "respond"]),
     ("a route's `match`", &["host", "path", "path_prefix", "path_regex", "method", "headers", "query"]),
-    ("a listener", &["bind", "proxy_protocol", "trusted_proxies"]),
+    ("a service's `upstream`", &["protocol", "keepalive", "ping", "tls"]),
+    ("`tls` of a service's `upstream`", &["sni", "verify"]),
+    ("a listener", &["bind", "proxy_protocol", "trusted_proxies", "certificates", "client_auth"]),
     (
         "the top level",
         &[
@@ -98,6 +108,7 @@ const PLACES: &[(&str, &[&str])] = &[
             "expose",
             "shutdown",
             "upgrade",
+            "dns",
             "state_dir",
             "access_log",
             "request_id",

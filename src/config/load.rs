@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::certificate::Dates;
+use super::certificate::{Dates, Roots};
 use super::check::{self, Around};
 use super::decode::{Decode, ROOT};
 use super::env;
@@ -161,11 +161,13 @@ fn config(sources: &[Source], lookup: env::Lookup<'_>, dates: &Dates, found: &mu
         let place = places.of(span);
         format!("{}:{}", place.file, place.line)
     };
+    let system = std::cell::OnceCell::new();
     let mut around = Around {
         bases: &bases,
         read: &read_secret,
         read_page: &read_page,
         read_bytes: &read_certificates,
+        system_roots: &|| system.get_or_init(system_roots).clone(),
         now: now(),
         dates,
         place: &mut place,
@@ -201,6 +203,15 @@ pub fn read_certificates(path: &Path) -> Result<Vec<u8>, String> {
     let file = File::open(path).map_err(|error| reason(&error))?;
     file.take(CERTIFICATE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| reason(&error))?;
     if bytes.len() as u64 > CERTIFICATE_BYTES_MAX { Err("it is too large".into()) } else { Ok(bytes) }
+}
+
+/// Whom the system trusts: `SSL_CERT_FILE` and `SSL_CERT_DIR` if they are set, else where systems keep them.
+fn system_roots() -> Result<Roots, String> {
+    let found = rustls_native_certs::load_native_certs();
+    Roots::of_system(&found.certs).ok_or_else(|| match found.errors.first() {
+        Some(error) => error.to_string(),
+        None => "no authorities were found where systems keep them".into(),
+    })
 }
 
 /// Seconds since the Unix epoch.

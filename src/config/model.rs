@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
+mod dns;
 pub mod endpoints;
 mod http2;
 pub mod networks;
@@ -19,7 +20,9 @@ pub mod policy;
 pub mod resilience;
 pub mod rollout;
 pub mod tls;
+pub mod upstream;
 
+pub use dns::{AddressFamily, Dns};
 pub use endpoints::{Balance, BalanceBy, Endpoint, EndpointAddress, HashKey};
 pub use http2::{Http2, Protocol};
 pub use networks::Networks;
@@ -34,6 +37,7 @@ pub use rollout::{
     LatencyRule, NoticeKind, Notification, PromoteWhen, Proof, Rollout, Secret, Shield, Stage, StageMatch,
     StageTraffic, Then, Webhook, Weekday, WindowRule,
 };
+pub use upstream::{ProxyHeader, Trust, Upstream, UpstreamTls, Verify};
 
 /// A name given by the user: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
 pub type Name = Arc<str>;
@@ -50,6 +54,7 @@ pub struct Config {
     pub request_id: Option<RequestIds>,
     pub shutdown: Shutdown,
     pub upgrade: Upgrade,
+    pub dns: Dns,
     pub routes: Vec<Route>,
     pub services: BTreeMap<Name, Service>,
     /// Who may approve a stage that names the gate.
@@ -351,16 +356,6 @@ pub struct Limits {
     pub body: Option<u64>,
     /// Requests in flight for the whole service; 503 with Retry-After above. Default none.
     pub in_flight: Option<u64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Upstream {
-    /// What endpoints are spoken to. Default HTTP/1.1.
-    pub protocol: Protocol,
-    /// How often a quiet HTTP/2 connection is asked whether it is still there. `None`: never.
-    pub ping: Option<Duration>,
-    /// Idle pooled connections are closed after this. Default 4 s: common servers close at 5 s.
-    pub keepalive_idle: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,13 +8,13 @@ use serde_json::{Value as Json, json};
 use super::decode::{Decode, Field, List, Map, OneOrMany, Scalar, Wrong};
 use super::found::Found;
 use super::keys::keys;
-use super::model::Protocol;
 use super::scalar::{
     AdminBind, AnyText, Bind, BodyLimit, Count, Flag, Header, HeaderText, LogTarget, MethodName, Name, Network,
     Percent, Size, Text, Time, Weight,
 };
 use super::tree::{Node, Value};
 
+mod dns;
 mod endpoints;
 mod http2;
 mod notices;
@@ -22,7 +22,9 @@ mod policy;
 mod resilience;
 mod rollout;
 mod tls;
+mod upstream;
 
+pub use dns::Dns;
 pub use endpoints::{Balance, Endpoint, HashKey};
 pub use http2::Http2;
 pub use notices::{Gate, NoticeHook, Notification};
@@ -33,6 +35,7 @@ pub use rollout::{
     Webhook,
 };
 pub use tls::{ClientAuth, Tls, TlsCertificate};
+pub use upstream::{Upstream, UpstreamTls};
 
 keys! {
     /// A switchback configuration: one YAML file, or a directory of files merged by name.
@@ -56,6 +59,8 @@ keys! {
         shutdown: Shutdown = section,
         /// How a new process takes over from the one that serves.
         upgrade: Upgrade = section,
+        /// How names of endpoints are looked up.
+        dns: Dns = section,
         /// Which request goes where. The most specific match wins: host, then path, then the number of other
         /// matchers; ties by order.
         routes: List<Route> = optional,
@@ -398,28 +403,6 @@ keys! {
         in_flight: Count<1, 1_000_000_000> = optional,
         /// Requests at once of one client address, an IPv6 client being its /64; 429 above. Without it there is no bound.
         in_flight_per_client: Count<1, 1_000_000> = optional,
-    }
-}
-
-keys! {
-    /// Connections to the endpoints.
-    Upstream {
-        /// What the endpoints speak: `h1`, or `h2c`, which is HTTP/2 without TLS and what gRPC needs. WebSockets go
-        /// over HTTP/1.1 all the same.
-        protocol: Protocol = default("h1"),
-        /// Asks an HTTP/2 connection this often whether its endpoint is still there. Without it, never: gRPC servers
-        /// allow one ping in five minutes unless they are told otherwise.
-        ping: Time<1_000> = optional,
-        /// Idle connections kept for the next request.
-        keepalive: Keepalive = section,
-    }
-}
-
-keys! {
-    /// Idle connections kept for the next request.
-    Keepalive {
-        /// They are closed after this: before the endpoint closes them (common servers do at 5 s).
-        idle: Time<1> = default("4s"),
     }
 }
 

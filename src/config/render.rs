@@ -11,14 +11,16 @@ use super::model::{
     AccessLogTarget, Action, AdminBind, Config, Expect, HeaderEdits, HostMatch, Intent, Listener, PathMatch, Route,
     Service, Sticky, ValueMatch,
 };
-use super::scalar::{Word, write_percent, write_size, write_time};
+use super::scalar::{write_percent, write_size, write_time};
 
+mod dns;
 mod endpoints;
 mod http2;
 mod policy;
 mod resilience;
 mod rollout;
 mod tls;
+mod upstream;
 
 /// Every value, defaults filled in, as YAML.
 pub fn to_yaml(config: &Config) -> String {
@@ -56,6 +58,7 @@ fn config_value(config: &Config) -> Value {
             "timeout": write_time(shutdown.timeout),
         }),
     );
+    root.insert("dns".into(), dns::dns(&config.dns));
     let upgrade = &config.upgrade;
     root.insert(
         "upgrade".into(),
@@ -248,14 +251,7 @@ fn service(service: &Service) -> Value {
         limits.insert("in_flight".into(), requests.into());
     }
     out.insert("limits".into(), limits.into());
-    let keepalive = json!({
-        "idle": write_time(service.upstream.keepalive_idle),
-    });
-    let mut upstream = json!({ "protocol": service.upstream.protocol.word(), "keepalive": keepalive });
-    if let Some(ping) = service.upstream.ping {
-        upstream["ping"] = write_time(ping).into();
-    }
-    out.insert("upstream".into(), upstream);
+    out.insert("upstream".into(), upstream::upstream(&service.upstream));
     let drain = &service.drain;
     out.insert(
         "drain".into(),

@@ -88,9 +88,13 @@ pub(crate) struct Parts {
 }
 
 impl Shared {
-    /// A certificate that is served already may expire without standing in the way of an edit.
+    /// A certificate that is used already may expire without standing in the way of an edit.
     pub fn dates(&self) -> Dates {
-        Dates::Serving(self.ports.listeners.certificates())
+        let mut used = self.ports.listeners.certificates();
+        let services = &self.live.load().runtime.services;
+        let secured = services.iter().filter_map(|service| service.secure.as_ref());
+        used.extend(secured.filter_map(|cell| Some(cell.load().of.identity.as_ref()?.material.own.fingerprint)));
+        Dates::Serving(used)
     }
 
     pub fn new(parts: Parts) -> Shared {

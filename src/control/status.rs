@@ -11,7 +11,7 @@ use super::overlay::{intended, weights_of};
 use super::shared::{Shared, View};
 use crate::config::model::Sticky;
 use crate::config::rfc3339;
-use crate::endpoints::{EndpointRuntime, VersionRuntime};
+use crate::endpoints::{EndpointRuntime, ServiceRuntime, VersionRuntime};
 use crate::evidence::{Beside, Stamped};
 use crate::outcome::ErrorClass;
 use crate::routing::{ServiceIdx, Share, VersionIdx};
@@ -75,6 +75,8 @@ fn warnings(shared: &Shared, view: &View, listeners: &[ListenerStatus]) -> Vec<S
     }
     warnings.extend(view.config.unwatchable.clone());
     warnings.extend(listeners.iter().flat_map(certificates));
+    warnings.extend(shared.live.load().runtime.services.iter().flat_map(|service| outward(service)));
+    warnings.extend(shared.live.load().runtime.services.iter().flat_map(|service| unresolved(service)));
     warnings.extend(shared.journal.iter().flat_map(|journal| journal.trouble()));
     warnings
 }
@@ -99,6 +101,40 @@ fn certificates(listener: &ListenerStatus) -> Vec<String> {
         }
     }
     warnings.extend(tls.problems.iter().map(|problem| format!("listener {}: {problem}", listener.name)));
+    warnings
+}
+
+/// Of the names among the endpoints of a service.
+fn unresolved(service: &ServiceRuntime) -> Vec<String> {
+    let names = service.core.names.lock().expect("no holder panics");
+    let failed = names.iter().filter_map(|(host, why)| Some((host, why.as_ref()?)));
+    let what = |(host, why)| {
+        format!(
+            "service {}: {host} cannot be looked up, and the last good answer is kept, if there was one: {why}",
+            service.name
+        )
+    };
+    failed.map(what).collect()
+}
+
+/// Of TLS to the endpoints of a service.
+fn outward(service: &ServiceRuntime) -> Vec<String> {
+    let Some(cell) = &service.secure else { return Vec::new() };
+    let mut warnings = Vec::new();
+    if let Some(why) = &*cell.trouble.load() {
+        let what =
+            format!("service {}: the files for TLS to endpoints cannot be used as they are on disk", service.name);
+        warnings.push(format!("{what}, and what was read before goes on: {why}"));
+    }
+    if let Some(identity) = &cell.load().of.identity {
+        let until = u64::try_from(identity.material.own.not_after).unwrap_or(0).saturating_mul(1000);
+        let what = format!("service {}: the certificate that endpoints are shown", service.name);
+        match until.checked_sub(unix_ms()) {
+            None | Some(0) => warnings.push(format!("{what} has expired at {}", rfc3339(until))),
+            Some(..EXPIRES_SOON_MS) => warnings.push(format!("{what} expires at {}", rfc3339(until))),
+            Some(_) => {}
+        }
+    }
     warnings
 }
 

@@ -12,12 +12,15 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
+use super::dial::Line;
+use super::dns;
 use super::health::{Rules, Seen, Verdict, until_next};
 use super::outlier::{Ejections, Fleet, Passive, Watched};
 use super::probe::{Asked, probe};
-use super::resolve::{Lookup, NameWatch, Users, system_lookup};
-use super::state::{EndpointRuntime, Health, Runtime, ServiceCore};
-use crate::config::model;
+use super::resolve::{Lookup, NameWatch, Users};
+use super::secure::SecureCell;
+use super::state::{EndpointRuntime, Health, Runtime, ServiceCore, ServiceRuntime};
+use crate::config::model::{self, Protocol, ProxyHeader};
 use crate::control::Snapshot;
 use crate::control::ports::Endpoints;
 use crate::telemetry::{Event, Events};
@@ -30,7 +33,6 @@ const FIRST_PASS_EVERY: Duration = Duration::from_secs(1);
 pub struct Checks {
     runtime: Handle,
     events: Events,
-    lookup: Lookup,
     passive: Passive,
     state: Mutex<State>,
     /// The service of each live endpoint, by incarnation: whom to wake.
@@ -51,6 +53,8 @@ struct State {
     /// The check of each of its services.
     definitions: Box<[Option<model::Health>]>,
     checks: HashMap<u64, Running>,
+    /// How names are looked up.
+    lookup: Option<(model::Dns, Lookup)>,
     names: BTreeMap<(String, u16), NameWatch>,
     follows_names: Option<AbortOnDropHandle<()>>,
 }
@@ -58,9 +62,23 @@ struct State {
 #[derive(Debug)]
 struct Running {
     definition: model::Health,
+    spoken: (Protocol, Option<ProxyHeader>),
+    secure: Option<Arc<SecureCell>>,
     /// Set to false, under its lock, before the task is ended: it will not touch the endpoint again.
     on: Arc<Mutex<bool>>,
     _task: AbortOnDropHandle<()>,
+}
+
+impl Running {
+    /// Its connections are what the service's are now.
+    fn goes_as(&self, service: &ServiceRuntime) -> bool {
+        let secure = |cell: &Option<Arc<SecureCell>>| cell.as_ref().map(Arc::as_ptr);
+        self.spoken == spoken(service) && secure(&self.secure) == secure(&service.secure)
+    }
+}
+
+fn spoken(service: &ServiceRuntime) -> (Protocol, Option<ProxyHeader>) {
+    (service.upstream.protocol, service.upstream.proxy_protocol)
 }
 
 impl Drop for Running {
@@ -72,10 +90,6 @@ impl Drop for Running {
 impl Checks {
     /// Runs its tasks on `runtime`; they end when the last reference to the `Checks` is dropped.
     pub fn start(runtime: Handle, events: Events) -> Arc<Checks> {
-        Checks::start_with(runtime, events, system_lookup())
-    }
-
-    pub(super) fn start_with(runtime: Handle, events: Events, lookup: Lookup) -> Arc<Checks> {
         let (services, fleet) = (Arc::<Services>::default(), Arc::<Fleet>::default());
         let (passive, ejections) = Ejections::new(events.clone(), services.clone(), fleet.clone());
         let ejections = AbortOnDropHandle::new(runtime.spawn(ejections.run()));
@@ -84,7 +98,6 @@ impl Checks {
         let checks = Arc::new(Checks {
             runtime,
             events,
-            lookup,
             passive,
             state,
             services,
@@ -103,8 +116,19 @@ impl Checks {
     }
 
     /// As [`Endpoints::reconcile`]; `services` gives each service's check by the index of `live`.
-    pub(super) fn bring_in_line(&self, live: &Arc<Runtime>, check_of: impl Fn(usize) -> Option<model::Health>) {
+    pub(super) fn bring_in_line(
+        &self,
+        live: &Arc<Runtime>,
+        dns: &model::Dns,
+        check_of: impl Fn(usize) -> Option<model::Health>,
+    ) {
         let mut state = self.state.lock().expect("no holder panics");
+        if state.lookup.as_ref().is_none_or(|(before, _)| before != dns) {
+            // Whoever is to be asked now, is asked now. What is known of names is with the endpoints.
+            state.lookup = Some((dns.clone(), dns::lookup(dns)));
+            state.names.clear();
+            state.current = Weak::new();
+        }
         if std::ptr::eq(state.current.as_ptr(), Arc::as_ptr(live)) {
             return;
         }
@@ -132,13 +156,14 @@ impl Checks {
             }
         }
         state.names.retain(|name, _| named.contains_key(name));
+        let State { names, lookup: Some((_, lookup)), .. } = state else { return };
         for (name, users) in named {
-            match state.names.get(&name) {
+            match names.get(&name) {
                 Some(watch) => watch.serve(users),
                 None => {
-                    let (lookup, resolved) = (&self.lookup, &self.resolved);
-                    let watch = NameWatch::start(&self.runtime, name.clone(), users, lookup, &self.events, resolved);
-                    state.names.insert(name, watch);
+                    let (events, resolved) = (&self.events, &self.resolved);
+                    let watch = NameWatch::start(&self.runtime, name.clone(), users, lookup, events, resolved);
+                    names.insert(name, watch);
                 }
             }
         }
@@ -149,13 +174,15 @@ impl Checks {
                 services.insert(endpoint.incarnation, service.core.clone());
                 let running = before.remove(&endpoint.incarnation);
                 match (definition, running) {
-                    (Some(definition), Some(running)) if running.definition == *definition => {
+                    (Some(definition), Some(running))
+                        if running.definition == *definition && running.goes_as(service) =>
+                    {
                         state.checks.insert(endpoint.incarnation, running);
                     }
                     (Some(definition), running) => {
                         drop(running);
                         endpoint.check_is(true);
-                        state.checks.insert(endpoint.incarnation, self.check(&endpoint, &service.core, definition));
+                        state.checks.insert(endpoint.incarnation, self.check(&endpoint, service, definition));
                     }
                     (None, running) => {
                         drop(running);
@@ -168,22 +195,24 @@ impl Checks {
         *self.services.lock().expect("no holder panics") = services;
     }
 
-    fn check(
-        &self,
-        endpoint: &Arc<EndpointRuntime>,
-        service: &Arc<ServiceCore>,
-        definition: &model::Health,
-    ) -> Running {
+    fn check(&self, endpoint: &Arc<EndpointRuntime>, service: &ServiceRuntime, definition: &model::Health) -> Running {
         let on = Arc::new(Mutex::new(true));
         let watch = Watch {
             endpoint: endpoint.clone(),
-            service: service.clone(),
+            service: service.core.clone(),
+            line: Line::to(endpoint, service),
             definition: definition.clone(),
             events: self.events.clone(),
             on: on.clone(),
         };
         let task = AbortOnDropHandle::new(self.runtime.spawn(watch.run()));
-        Running { definition: definition.clone(), on, _task: task }
+        Running {
+            definition: definition.clone(),
+            spoken: spoken(service),
+            secure: service.secure.clone(),
+            on,
+            _task: task,
+        }
     }
 }
 
@@ -208,7 +237,7 @@ impl Endpoints for Checks {
             })
         });
         *self.fleet.lock().expect("no holder panics") = watched.collect();
-        self.bring_in_line(&live.runtime, |service| table.services[service].service.health.clone());
+        self.bring_in_line(&live.runtime, &table.config.dns, |service| table.services[service].service.health.clone());
     }
 }
 
@@ -216,6 +245,7 @@ impl Endpoints for Checks {
 struct Watch {
     endpoint: Arc<EndpointRuntime>,
     service: Arc<ServiceCore>,
+    line: Option<Line>,
     definition: model::Health,
     events: Events,
     on: Arc<Mutex<bool>>,
@@ -223,7 +253,7 @@ struct Watch {
 
 impl Watch {
     async fn run(self) {
-        let Some(at) = &self.endpoint.at else {
+        let Some(line) = &self.line else {
             // A name without an address: told by the resolver, and each address will be another endpoint.
             return;
         };
@@ -239,7 +269,8 @@ impl Watch {
         };
         tokio::time::sleep(spread.mul_f64(random())).await;
         loop {
-            let Asked { seen, instance } = probe(&self.definition.check, at, &authority, self.definition.timeout).await;
+            let Asked { seen, instance } =
+                probe(&self.definition.check, line, &authority, self.definition.timeout).await;
             match &seen {
                 Seen::Pass | Seen::Wrong(_) => self.endpoint.took_connection(true),
                 Seen::Refused(_) => self.endpoint.took_connection(false),

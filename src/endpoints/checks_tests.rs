@@ -72,7 +72,7 @@ async fn an_endpoint_goes_out_and_comes_back_and_wakes_who_waits() {
     changed.as_mut().enable();
     assert!(!runtime.services[0].versions[0].has_ready(), "unknown until its first pass");
 
-    checks.bring_in_line(&runtime, |_| Some(definition(10)));
+    checks.bring_in_line(&runtime, &model::Dns::default(), |_| Some(definition(10)));
     tokio::time::timeout(Duration::from_secs(10), changed).await.expect("woken");
     assert_eq!(healths(&runtime), [Health::Healthy]);
 
@@ -91,18 +91,18 @@ async fn a_reload_leaves_an_unchanged_check_alone_and_keeps_the_verdict_of_a_cha
     let checks = Checks::start(Handle::current(), Events::default());
     let version = testing::checked(&[origin.port], 1);
     let first = testing::runtime(&[("shop", version.clone())]);
-    checks.bring_in_line(&first, |_| Some(definition(20)));
+    checks.bring_in_line(&first, &model::Dns::default(), |_| Some(definition(20)));
     until("healthy", || healths(&first) == [Health::Healthy]).await;
 
     origin.well.store(false, Ordering::Relaxed);
     let second = testing::runtime(&[("shop", version.clone())]);
     let slower = definition(600_000);
-    checks.bring_in_line(&second, |_| Some(slower.clone()));
+    checks.bring_in_line(&second, &model::Dns::default(), |_| Some(slower.clone()));
     assert_eq!(healths(&second), [Health::Healthy], "the verdict stays until the new check speaks");
 
     // Without a check the endpoint serves, whatever the old check was about to say.
     let third = testing::runtime(&[("shop", version)]);
-    checks.bring_in_line(&third, |_| None);
+    checks.bring_in_line(&third, &model::Dns::default(), |_| None);
     assert_eq!(healths(&third), [Health::Unchecked]);
     let asked = origin.asked.load(Ordering::Relaxed);
     tokio::time::sleep(Duration::from_millis(60)).await;
@@ -116,12 +116,12 @@ async fn what_does_not_answer_is_down_and_what_is_gone_is_not_asked() {
     let origin = origin().await;
     let checks = Checks::start(Handle::current(), Events::default());
     let both = testing::runtime(&[("shop", testing::checked(&[gone, origin.port], 1))]);
-    checks.bring_in_line(&both, |_| Some(definition(10)));
+    checks.bring_in_line(&both, &model::Dns::default(), |_| Some(definition(10)));
     until("one of each", || healths(&both) == [Health::Down, Health::Healthy]).await;
     let endpoint = &both.services[0].versions[0].endpoints()[0];
     assert!(endpoint.last_change.load().starts_with("down: connect:"), "{}", endpoint.last_change.load());
 
-    checks.bring_in_line(&testing::runtime(&[]), |_| None);
+    checks.bring_in_line(&testing::runtime(&[]), &model::Dns::default(), |_| None);
     assert!(checks.state.lock().expect("no panic").checks.is_empty());
     assert!(checks.services.lock().expect("no panic").is_empty());
 }
@@ -137,7 +137,7 @@ async fn why_it_is_out_is_told_as_it_is_now() {
     }));
     let checks = Checks::start(Handle::current(), Events::default());
     let runtime = testing::runtime(&[("shop", testing::checked(&[port], 1))]);
-    checks.bring_in_line(&runtime, |_| Some(definition(10)));
+    checks.bring_in_line(&runtime, &model::Dns::default(), |_| Some(definition(10)));
     let endpoint = &runtime.services[0].versions[0].endpoints()[0];
     until("asked more than once", || endpoint.last_change.load().contains("in a row")).await;
     assert!(!endpoint.last_change.load().contains("refused"), "{}", endpoint.last_change.load());

@@ -84,6 +84,8 @@ mod tests {
             name: "shop".into(),
             versions: Box::default(),
             core: Arc::new(ServiceCore::default()),
+            upstream: Default::default(),
+            secure: None,
         })
     }
 

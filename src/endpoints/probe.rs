@@ -1,8 +1,8 @@
 //! One active check of one address, over its own connection, never the traffic's.
 //!
 //! The client is as small as the question: one request, the head of the answer, done. It follows no
-//! redirects and reads no body. Whatever is not an HTTP/1 response head within the deadline and the size
-//! cap is a failure.
+//! redirects and reads no body. Whatever is not a response head within the deadline and the size cap is a failure.
+//! It speaks what the traffic speaks.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::RangeInclusive;
@@ -12,11 +12,11 @@ use http::HeaderName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::dial::{Dialled, dial, is_refused};
-use super::grpc;
+use super::dial::{Dialled, Line, NoLine, dial, is_refused};
 use super::health::Seen;
-use super::state::At;
-use crate::config::model::HealthCheck;
+use super::{grpc, http2_probe};
+use crate::config::model::tls::Alpn;
+use crate::config::model::{HealthCheck, Protocol};
 
 /// Bytes of a response head, interim responses included.
 const HEAD_MAX: usize = 16 * 1024;
@@ -34,29 +34,62 @@ impl From<Seen> for Asked {
 }
 
 /// `authority` is the Host unless the check names one. `deadline` bounds all of it, connect included.
-pub async fn probe(check: &HealthCheck, at: &At, authority: &str, deadline: Duration) -> Asked {
+pub async fn probe(check: &HealthCheck, line: &Line, authority: &str, deadline: Duration) -> Asked {
     let asked = match check {
-        HealthCheck::Tcp => timeout(deadline, connect(at)).await.map(|connected| match connected {
+        HealthCheck::Tcp => timeout(deadline, connect(line, Alpn::Http11)).await.map(|connected| match connected {
             Ok(_) => Seen::Pass.into(),
             Err(silent) => silent.into(),
         }),
         HealthCheck::Grpc { service, host } => {
             let host = host.as_deref().unwrap_or(authority);
-            timeout(deadline, grpc(at, host, service, deadline)).await.map(Asked::from)
+            timeout(deadline, grpc(line, host, service, deadline)).await.map(Asked::from)
         }
         HealthCheck::Http { path, host, status, instance } => {
             let host = host.as_deref().unwrap_or(authority);
-            timeout(deadline, http(at, host, path, status, instance.as_ref())).await
+            timeout(deadline, async {
+                match line.protocol {
+                    Protocol::H1 => http(line, host, path, status, instance.as_ref()).await,
+                    Protocol::H2c | Protocol::H2 => http2(line, host, path, status, instance.as_ref()).await,
+                }
+            })
+            .await
         }
     };
     asked.unwrap_or_else(|_| Seen::Silent(format!("no answer within {deadline:?}")).into())
 }
 
-async fn grpc(at: &At, host: &str, service: &str, deadline: Duration) -> Seen {
-    match connect(at).await {
+async fn grpc(line: &Line, host: &str, service: &str, deadline: Duration) -> Seen {
+    match connect(line, Alpn::H2).await {
         Ok(stream) => grpc::check(stream, host, service, deadline).await,
         Err(silent) => silent,
     }
+}
+
+async fn http2(
+    line: &Line,
+    host: &str,
+    path: &str,
+    wanted: &[RangeInclusive<u16>],
+    instance: Option<&HeaderName>,
+) -> Asked {
+    let stream = match connect(line, Alpn::H2).await {
+        Ok(stream) => stream,
+        Err(silent) => return silent.into(),
+    };
+    let scheme = if line.tls.is_some() { "https" } else { "http" };
+    match http2_probe::ask(stream, &format!("{scheme}://{host}{path}")).await {
+        Err(seen) => seen.into(),
+        Ok(answer) => {
+            let named = instance.and_then(|name| answer.headers.get(name));
+            judged(answer.status.as_u16(), wanted, named.map(|name| hash_of(name.as_bytes())))
+        }
+    }
+}
+
+fn judged(status: u16, wanted: &[RangeInclusive<u16>], instance: Option<u64>) -> Asked {
+    let passes = wanted.iter().any(|range| range.contains(&status));
+    let seen = if passes { Seen::Pass } else { Seen::Wrong(format!("status {status}")) };
+    Asked { seen, instance }
 }
 
 /// Never 0, which is nobody.
@@ -66,15 +99,22 @@ fn hash_of(name: &[u8]) -> u64 {
     hasher.finish().max(1)
 }
 
-async fn connect(at: &At) -> Result<Dialled, Seen> {
-    dial(at).await.map_err(|error| {
-        let why = format!("connect: {error}");
-        if is_refused(&error) { Seen::Refused(why) } else { Seen::Silent(why) }
+async fn connect(line: &Line, alpn: Alpn) -> Result<Dialled, Seen> {
+    dial(line, alpn).await.map_err(|why| match why {
+        NoLine::Connect(error) if is_refused(&error) => Seen::Refused(format!("connect: {error}")),
+        NoLine::Connect(error) => Seen::Silent(format!("connect: {error}")),
+        NoLine::Tls(why) => Seen::Wrong(why),
     })
 }
 
-async fn http(at: &At, host: &str, path: &str, wanted: &[RangeInclusive<u16>], instance: Option<&HeaderName>) -> Asked {
-    let mut stream = match connect(at).await {
+async fn http(
+    line: &Line,
+    host: &str,
+    path: &str,
+    wanted: &[RangeInclusive<u16>],
+    instance: Option<&HeaderName>,
+) -> Asked {
+    let mut stream = match connect(line, Alpn::Http11).await {
         Ok(stream) => stream,
         Err(silent) => return silent.into(),
     };
@@ -86,11 +126,7 @@ async fn http(at: &At, host: &str, path: &str, wanted: &[RangeInclusive<u16>], i
     }
     match status_of(&mut stream, instance).await {
         Err(seen) => seen.into(),
-        Ok((status, instance)) => {
-            let passes = wanted.iter().any(|range| range.contains(&status));
-            let seen = if passes { Seen::Pass } else { Seen::Wrong(format!("status {status}")) };
-            Asked { seen, instance }
-        }
+        Ok((status, instance)) => judged(status, wanted, instance),
     }
 }
 
@@ -138,6 +174,11 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::endpoints::At;
+
+    fn plain(address: SocketAddr) -> Line {
+        Line { at: At::Ip(address), protocol: Protocol::H1, announce: None, tls: None }
+    }
 
     /// Accepts one connection, answers `answer`, closes (or, without `close`, stays open); returns what was asked.
     async fn origin(answer: &'static [u8], close: bool) -> (SocketAddr, tokio::task::JoinHandle<String>) {
@@ -173,7 +214,7 @@ mod tests {
 
     async fn seen(answer: &'static [u8], close: bool) -> Seen {
         let (address, origin) = origin(answer, close).await;
-        let seen = probe(&check(None), &At::Ip(address), "shop.internal:3000", Duration::from_millis(300)).await.seen;
+        let seen = probe(&check(None), &plain(address), "shop.internal:3000", Duration::from_millis(300)).await.seen;
         origin.abort();
         seen
     }
@@ -212,7 +253,7 @@ mod tests {
     async fn it_says_who_it_is_and_whom_it_wants() {
         for (host, wanted) in [(None, "shop.internal:3000"), (Some("health.test"), "health.test")] {
             let (address, origin) = origin(b"HTTP/1.1 200 OK\r\n\r\n", true).await;
-            let seen = probe(&check(host), &At::Ip(address), "shop.internal:3000", Duration::from_secs(5)).await.seen;
+            let seen = probe(&check(host), &plain(address), "shop.internal:3000", Duration::from_secs(5)).await.seen;
             assert_eq!(seen, Seen::Pass);
             let asked = origin.await.expect("no panic");
             assert!(asked.starts_with("GET /healthz?deep=1 HTTP/1.1\r\n"), "{asked}");
@@ -225,8 +266,8 @@ mod tests {
     async fn tcp_asks_for_a_connection_only() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let at = At::Ip(address);
-        let ask = || probe(&HealthCheck::Tcp, &at, "", Duration::from_secs(5));
+        let line = plain(address);
+        let ask = || probe(&HealthCheck::Tcp, &line, "", Duration::from_secs(5));
         assert_eq!(ask().await.seen, Seen::Pass);
         drop(listener);
         assert!(matches!(ask().await.seen, Seen::Refused(why) if why.starts_with("connect:")));
@@ -243,7 +284,7 @@ mod tests {
         ] {
             let (address, origin) = origin(answer, true).await;
             seen.push(
-                probe(&check(None), &At::Ip(address), "shop.internal:3000", Duration::from_secs(5)).await.instance,
+                probe(&check(None), &plain(address), "shop.internal:3000", Duration::from_secs(5)).await.instance,
             );
             origin.await.expect("no panic");
         }

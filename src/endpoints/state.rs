@@ -4,7 +4,7 @@
 //! table: an endpoint that a reload does not touch keeps its health, counters and connections because the
 //! new `Runtime` holds the same `Arc`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,11 +20,13 @@ use super::balance::Ewma;
 use super::budget::Budget;
 use super::flaps::Flaps;
 use super::group::VersionRuntime;
+use super::keeping::Keeping;
 use super::life::Life;
 use super::room::{Place, Places, Room};
+use super::secure::SecureCell;
 use super::tally::Tally;
 use super::warm::Warmth;
-use crate::config::model::{EndpointAddress, Name};
+use crate::config::model::{EndpointAddress, Name, Upstream};
 use crate::limits::{Limits, Refusals};
 use crate::outcome::{Errors, GrpcCodes, Meter};
 use crate::routing::table::CompiledService;
@@ -53,6 +55,10 @@ pub struct ServiceRuntime {
     /// Same indices as the compiled service.
     pub versions: Box<[Arc<VersionRuntime>]>,
     pub core: Arc<ServiceCore>,
+    /// How its endpoints are connected to.
+    pub upstream: Upstream,
+    /// Of connections that are encrypted.
+    pub secure: Option<Arc<SecureCell>>,
 }
 
 /// What a service keeps whatever its versions are.
@@ -66,6 +72,8 @@ pub struct ServiceCore {
     pub errors: Errors,
     /// Requests that a policy refused.
     pub refused: Refusals,
+    /// Of the names among its endpoints: why the last look-up failed, if it did.
+    pub names: Mutex<BTreeMap<String, Option<String>>>,
     /// Second chances.
     pub budget: Budget,
     /// Woken when an endpoint became ready, the hold ended, or a new generation went live.
@@ -161,6 +169,8 @@ pub struct EndpointRuntime {
     ready_before_ms: AtomicU64,
     /// How fast it answers; kept up for `peak_ewma` only.
     pub latency: Ewma,
+    /// How long it keeps idle connections, by its own word.
+    pub keeping: Keeping,
     /// Of its process.
     life: Life,
     places: Arc<Places>,
@@ -250,7 +260,13 @@ impl ServiceRuntime {
             Some(before) => before.core.clone(),
             None => Arc::new(ServiceCore { budget: Budget::new(threads), ..ServiceCore::default() }),
         };
-        ServiceRuntime { name: compiled.name.clone(), versions, core }
+        let tls = compiled.service.upstream.tls.as_ref();
+        let secure = tls.map(|tls| match before.and_then(|before| before.secure.as_ref()) {
+            Some(cell) if cell.load().of == *tls => cell.clone(),
+            Some(_) | None => Arc::new(SecureCell::new(tls.clone())),
+        });
+        let upstream = compiled.service.upstream.clone();
+        ServiceRuntime { name: compiled.name.clone(), versions, core, upstream, secure }
     }
 
     pub fn version_named(&self, name: &str) -> Option<&Arc<VersionRuntime>> {
@@ -332,6 +348,7 @@ impl EndpointRuntime {
             ready_ms: AtomicU64::new(0),
             ready_before_ms: AtomicU64::new(0),
             latency: Ewma::default(),
+            keeping: Keeping::default(),
             life: Life::default(),
             places: Arc::new(Places::new(version.room.clone())),
             in_flight: (0..version.threads()).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
@@ -453,6 +470,15 @@ impl EndpointRuntime {
 
     pub(super) fn take_place(&self) -> Result<Option<Place>, ()> {
         self.places.take()
+    }
+
+    /// The last thing that happened to it, for `status`. Whether that is another than before.
+    pub fn changes_to(&self, what: &str) -> bool {
+        let changes = **self.last_change.load() != what;
+        if changes {
+            self.last_change.store(Arc::new(what.into()));
+        }
+        changes
     }
 
     /// A new connection was taken, or refused: traffic and checks tell alike.

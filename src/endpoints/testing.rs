@@ -39,7 +39,13 @@ pub(crate) fn named(hosts: &[&str], threads: usize) -> Arc<VersionRuntime> {
 pub(crate) fn runtime(services: &[(&str, Arc<VersionRuntime>)]) -> Arc<Runtime> {
     let services = services.iter().map(|(name, version)| {
         let core = Arc::new(ServiceCore::default());
-        Arc::new(ServiceRuntime { name: (*name).into(), versions: Box::new([version.clone()]), core })
+        Arc::new(ServiceRuntime {
+            name: (*name).into(),
+            versions: Box::new([version.clone()]),
+            core,
+            upstream: Upstream::default(),
+            secure: None,
+        })
     });
     Arc::new(Runtime::with(services.collect()))
 }
@@ -111,6 +117,7 @@ pub(crate) fn snapshot(
         request_id: None,
         shutdown: Shutdown { pre_drain: secs(2), linger: secs(1), timeout: secs(9) },
         upgrade: Default::default(),
+        dns: Default::default(),
         routes: services.iter().map(route).collect(),
         services: services.into_iter().map(|service| (service.name, service.service)).collect(),
         gates: BTreeMap::new(),

@@ -32,7 +32,10 @@ use super::recall::{Reach, Recall};
 use super::request_id;
 use super::retry;
 use super::services::Services;
+use super::trouble;
+use super::ways::Ways;
 use crate::config::model::{Action, HeaderEdits, Rewrite};
+use crate::endpoints::keeping::timeout_of;
 use crate::net::{Link, Stage};
 use crate::outcome::{ErrorClass, Meter, RetryReason};
 use crate::routing::Thread;
@@ -42,6 +45,7 @@ use crate::wire::Upgrade;
 
 /// For clients that found every endpoint full, in seconds.
 const CROWDED_RETRY_AFTER: u32 = 1;
+const KEEP_ALIVE: header::HeaderName = header::HeaderName::from_static("keep-alive");
 /// Interim answers (1xx) that may precede a final one.
 const INTERIM_MAX: u8 = 32;
 /// Fields of an answer; the engine bounds them over HTTP/1.1 only.
@@ -52,6 +56,7 @@ const ANSWER_FIELDS_MAX: usize = 256;
 pub struct App {
     pub services: Arc<Services>,
     pub thread: Thread,
+    pub ways: Arc<Ways>,
 }
 
 thread_local! {
@@ -133,7 +138,7 @@ impl ProxyHttp for App {
         'b: 'd,
         'c: 'd,
     {
-        peer::next(session.req_header(), ctx)
+        peer::next(session.req_header(), ctx, &self.ways)
     }
 
     fn request_body_filter<'a, 'b, 'c, 'd, 'e>(
@@ -169,6 +174,11 @@ impl ProxyHttp for App {
         'e: 'f,
     {
         ctx.connecting = None;
+        if !peer::is_for(ctx, digest) {
+            // Its endpoint would take this client for another. The key of the pool cannot be met twice, but for chance.
+            let failed = Error::explain(ErrorType::InternalError, "a connection for somebody else");
+            return at_once::done(Err(failed));
+        }
         if let Some(attempt) = &mut ctx.attempt {
             attempt.reused = reused;
         }
@@ -311,6 +321,7 @@ impl ProxyHttp for App {
             if !is_stale(&error, ctx, client_reused) {
                 ctx.attempt_failed();
             }
+            trouble::after_connect(&error, ctx);
             ctx.judge_failure();
             // What was repeated after a connection broke may have run the first time; a POST is repeated only if it was
             // refused.
@@ -342,6 +353,7 @@ impl ProxyHttp for App {
         }
         ctx.attempt_failed();
         ctx.judge_failure();
+        trouble::to_connect(&error, ctx);
         if let Some(attempt) = &ctx.attempt {
             if *error.etype() == ErrorType::ConnectRefused {
                 attempt.endpoint.took_connection(false);
@@ -360,6 +372,7 @@ impl ProxyHttp for App {
         let (status, class) = classify(error, ctx);
         // A client that leaves a stream is how streams end.
         let is_orderly = ctx.kind.is_stream() && class == ErrorClass::DownstreamAbort;
+        let is_orderly = is_orderly || (ctx.status != 0 && protocol::ended_early(error));
         ctx.error = (!is_orderly).then_some(class);
         if session.response_written().is_some_and(|written| !written.status.is_informational()) {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
@@ -481,6 +494,11 @@ impl App {
                 ctx.grpc_status = grpc::status(&response.headers);
             }
             self.answered(status, ctx);
+            if let Some(kept) = response.headers.get(KEEP_ALIVE).and_then(|it| timeout_of(it.as_bytes()))
+                && let Some(attempt) = &ctx.attempt
+            {
+                attempt.endpoint.keeping.said(kept);
+            }
             if ctx.judge_head(status, &response.headers) && ctx.shield(session, Sent::Maybe) {
                 // Nothing of this answer is used, and its connection is not used again.
                 return Err(Error::explain(ErrorType::HTTPStatus(status), "shielded").into_up());

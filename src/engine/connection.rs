@@ -13,6 +13,7 @@ use pingora_proxy::HttpProxy;
 use tokio::sync::watch;
 
 use super::app::{App, Incoming};
+use super::dialer::Dialer;
 use super::headers;
 use super::http2;
 use super::recall::Recall;
@@ -37,7 +38,7 @@ const LINGER_AT_THE_END: Duration = Duration::from_millis(250);
 
 /// What a data thread handles requests with.
 pub struct Engine {
-    pub proxy: Arc<HttpProxy<App>>,
+    pub proxy: Arc<HttpProxy<App, Dialer>>,
     pub services: Arc<Services>,
     /// Never true: this proxy closes connections itself.
     pub never: watch::Receiver<bool>,

@@ -1,8 +1,8 @@
 //! Copies of requests on their way to the canary: sent, read to the end, and thrown away.
 //!
 //! One task on the control runtime takes them from the queue, some exchanges run at once. A canary that hangs
-//! fills these, then the queue, and then copies are dropped; nothing else waits. HTTP/1.1 over plain connections that
-//! are kept for a while. What is left out on purpose: comparing answers.
+//! fills these, then the queue, and then copies are dropped; nothing else waits. HTTP/1.1 over connections of their own
+//! that are kept for a while. What is left out on purpose: comparing answers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,8 +19,9 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::mirror::{CopyTimeouts, Mirrored, count};
-use crate::endpoints::At;
-use crate::endpoints::dial::dial;
+use crate::config::model::ProxyHeader;
+use crate::config::model::tls::Alpn;
+use crate::endpoints::dial::{Line, dial};
 
 /// Copies that are being answered at once.
 const RUNNING_MAX: usize = 64;
@@ -61,8 +62,8 @@ pub async fn run(mut copies: mpsc::Receiver<Mirrored>) {
     }
 }
 
-/// An endpoint's life.
-type To = u64;
+/// An endpoint's life, the definition of its TLS, and how connections begin.
+type To = (u64, u32, Option<ProxyHeader>);
 
 struct Connection {
     sender: SendRequest<Empty<Bytes>>,
@@ -83,14 +84,14 @@ struct Kept {
 impl Kept {
     /// The status of the answer, which was read to its end; `None` if that failed.
     async fn ask(&self, copy: &Mirrored) -> Option<u16> {
-        let to = copy.incarnation;
+        let to = (copy.incarnation, copy.line.number(), copy.line.announce);
         if let Some(connection) = self.take(to)
             && let Some(status) = self.exchange(connection, copy.request.clone(), to, &copy.timeouts).await
         {
             return Some(status);
         }
         // A kept connection may have been closed meanwhile; a copy may be sent twice.
-        let connection = connect(&copy.at, copy.timeouts.connect).await?;
+        let connection = connect(&copy.line, copy.timeouts.connect).await?;
         self.exchange(connection, copy.request.clone(), to, &copy.timeouts).await
     }
 
@@ -144,8 +145,8 @@ impl Idle {
     }
 }
 
-async fn connect(at: &At, patience: Duration) -> Option<Connection> {
-    let stream = timeout(patience, dial(at)).await.ok()?.ok()?;
+async fn connect(line: &Line, patience: Duration) -> Option<Connection> {
+    let stream = timeout(patience, dial(line, Alpn::Http11)).await.ok()?.ok()?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
     let task = tokio::spawn(async move {
         // What broke is seen by the request on it.

@@ -17,7 +17,7 @@ pub fn is_stale(error: &Error, ctx: &Context, reused: bool) -> bool {
 pub fn classify(error: &Error, ctx: &Context) -> (u16, ErrorClass) {
     use ErrorType::{
         ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, HTTPStatus, InvalidHTTPHeader, ReadTimedout,
-        WriteTimedout,
+        TLSHandshakeFailure, WriteTimedout,
     };
     match ctx.link.read_failure() {
         Some(ReadFailure::TooLarge) => return (413, ErrorClass::Local),
@@ -34,9 +34,8 @@ pub fn classify(error: &Error, ctx: &Context) -> (u16, ErrorClass) {
         },
         ErrorSource::Upstream => match error.etype() {
             ConnectTimedout => (504, ErrorClass::Connect),
-            ConnectRefused | ConnectNoRoute | ConnectError | ErrorType::SocketError | ErrorType::BindError => {
-                (502, ErrorClass::Connect)
-            }
+            ConnectRefused | ConnectNoRoute | ConnectError | TLSHandshakeFailure => (502, ErrorClass::Connect),
+            ErrorType::SocketError | ErrorType::BindError => (502, ErrorClass::Connect),
             ReadTimedout | WriteTimedout => (504, ErrorClass::Timeout),
             _ if is_stale(error, ctx, ctx.attempt.as_ref().is_some_and(|attempt| attempt.reused)) => {
                 (502, ErrorClass::ReusedStale)

@@ -19,7 +19,8 @@ use super::context::Context;
 use super::entropy;
 use crate::analysis::Arm;
 use crate::config::model::Name;
-use crate::endpoints::{Ask, At, Place, pick};
+use crate::endpoints::dial::Line;
+use crate::endpoints::{Ask, Place, pick};
 use crate::evidence::{Beside, Trial};
 use crate::net::clock;
 use crate::rollout::Judge;
@@ -34,9 +35,9 @@ const WAITING_MAX: usize = 1_024;
 pub struct Mirrored {
     pub service: Name,
     pub trial: Arc<Trial<Judge>>,
-    /// The endpoint's life: what connections are pooled by.
+    /// The endpoint's life.
     pub incarnation: u64,
-    pub at: At,
+    pub line: Line,
     /// Held until the copy is answered, or thrown away.
     pub place: Option<Place>,
     pub made: Instant,
@@ -95,21 +96,28 @@ impl Context {
             return;
         }
         if let (Some(destination), Some(service)) = (&self.destination, self.compiled_service()) {
-            let runtime = self.held.snapshot.runtime.service(destination.service).version(stamped.canary);
+            let runtime = self.held.snapshot.runtime.service(destination.service);
             let ask = Ask::new(self.thread, clock::now_ms(), entropy::next());
-            let picked = pick(runtime, &ask).ok().and_then(|picked| Some((picked.endpoint.at.clone()?, picked)));
+            let picked = pick(runtime.version(stamped.canary), &ask).ok();
+            let picked = picked.and_then(|picked| Some((Line::to(&picked.endpoint, runtime)?, picked)));
             match picked.zip(copy_of(sent)) {
-                Some(((at, picked), request)) => self.services.mirror.send(Mirrored {
+                Some(((line, picked), request)) => self.services.mirror.send(Mirrored {
                     service: service.name.clone(),
                     trial: stamped.trial.clone(),
                     incarnation: picked.endpoint.incarnation,
-                    at,
+                    line,
                     place: picked.place,
                     made: Instant::now(),
                     timeouts: CopyTimeouts {
                         connect: service.service.timeouts.connect,
                         exchange: service.service.timeouts.request,
-                        idle: service.service.upstream.keepalive_idle,
+                        idle: picked
+                            .endpoint
+                            .keeping
+                            .now()
+                            .idle
+                            .unwrap_or(Duration::MAX)
+                            .min(service.service.upstream.keepalive_idle),
                     },
                     request,
                 }),

@@ -3,37 +3,44 @@
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::time::Duration;
 
+use pingora_core::protocols::Digest;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
+use pingora_core::protocols::tls::{ALPN, CustomALPN};
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 
 use super::at_once::Boxed;
 use super::context::{Attempt, Context};
+use super::ways::{Way, WayTls, Ways};
 use super::{at_once, decide, entropy, gate, protocol};
+use crate::config::model::tls::Alpn;
 use crate::config::model::{Balance, BalanceBy, HashKey, Service};
+use crate::endpoints::keeping::Kept;
 use crate::endpoints::panic::pick_any;
-use crate::endpoints::{Ask, At, Picked, Unpicked, VersionRuntime, pick};
+use crate::endpoints::proxy_header::Announced;
+use crate::endpoints::{Ask, At, Picked, ServiceRuntime, Unpicked, VersionRuntime, pick};
 use crate::net::clock;
 use crate::routing::ClientKey;
 use crate::routing::hash::fnv1a64;
 
-/// Marks connections that are not to come from the pool.
-const FRESH: u64 = 1 << 63;
+/// Tells the engine to ask the [`Dialer`](super::dialer::Dialer) for a connection. It is never sent.
+const BY_THE_DIALER: &[u8] = b"tls";
 
 /// Begins the next attempt of the request. Waits while every endpoint that could serve is full, and while somebody else
 /// makes the connection that it is to share; nearly every request waits for neither.
-pub fn next<'a>(request: &RequestHeader, ctx: &'a mut Context) -> Boxed<'a, Box<HttpPeer>> {
+pub fn next<'a>(request: &RequestHeader, ctx: &'a mut Context, ways: &'a Ways) -> Boxed<'a, Box<HttpPeer>> {
     let held = ctx.held.clone();
     let Some(destination) = &ctx.destination else {
         return at_once::is(Error::e_explain(ErrorType::InternalError, "forwarding without a destination"));
     };
     let service = &held.snapshot.generation.table.service(destination.service).service;
-    let version = held.snapshot.runtime.service(destination.service).version(destination.choice.version);
+    let runtime = held.snapshot.runtime.service(destination.service);
+    let version = runtime.version(destination.choice.version);
     let ask = Wanted { key: key(&version.balance, request, ctx), anyway: destination.anyway };
     match choose(version, ctx, ask, false) {
-        Err(Unpicked::Full) => Box::pin(next_when_there_is_room(ctx, ask)),
-        picked => match begin(ctx, service, version, picked) {
+        Err(Unpicked::Full) => Box::pin(next_when_there_is_room(ctx, ways, ask)),
+        picked => match begin(ctx, ways, service, runtime, picked) {
             Ok((peer, None)) => at_once::is(Ok(peer)),
             Ok((peer, Some(shared))) => Box::pin(async move {
                 ctx.connecting = gate::pass(shared).await;
@@ -44,17 +51,18 @@ pub fn next<'a>(request: &RequestHeader, ctx: &'a mut Context) -> Boxed<'a, Box<
     }
 }
 
-async fn next_when_there_is_room(ctx: &mut Context, ask: Wanted) -> Result<Box<HttpPeer>> {
+async fn next_when_there_is_room(ctx: &mut Context, ways: &Ways, ask: Wanted) -> Result<Box<HttpPeer>> {
     let held = ctx.held.clone();
     let Some(destination) = &ctx.destination else {
         return Error::e_explain(ErrorType::InternalError, "forwarding without a destination");
     };
     let service = &held.snapshot.generation.table.service(destination.service).service;
-    let version = held.snapshot.runtime.service(destination.service).version(destination.choice.version);
+    let runtime = held.snapshot.runtime.service(destination.service);
+    let version = runtime.version(destination.choice.version);
     let hold = &service.hold;
     let take = || choose(version, ctx, ask, true).ok();
     let picked = version.core.room.wait(hold.max_wait, hold.max_requests, take).await.ok_or(Unpicked::Full);
-    let (peer, shared) = begin(ctx, service, version, picked)?;
+    let (peer, shared) = begin(ctx, ways, service, runtime, picked)?;
     if let Some(shared) = shared {
         ctx.connecting = gate::pass(shared).await;
     }
@@ -64,8 +72,9 @@ async fn next_when_there_is_room(ctx: &mut Context, ask: Wanted) -> Result<Box<H
 /// How the engine is to connect, and the incarnation of the endpoint if its connection is shared.
 fn begin(
     ctx: &mut Context,
+    ways: &Ways,
     service: &Service,
-    version: &VersionRuntime,
+    runtime: &ServiceRuntime,
     picked: Result<Picked, Unpicked>,
 ) -> Result<(Box<HttpPeer>, Option<u64>)> {
     let Picked { endpoint, place } = match picked {
@@ -82,9 +91,27 @@ fn begin(
         return Error::e_explain(ErrorType::InternalError, "an endpoint without an address was picked");
     };
     let incarnation = endpoint.incarnation;
-    let mut peer = Box::new(peer(&at, incarnation, service, ctx.stale_retried)?);
+    let kept = endpoint.keeping.now();
+    let mut peer = Box::new(peer(&at, service, kept, ctx.stale_retried)?);
     ctx.shared = protocol::speak(&mut peer, &service.upstream, ctx.upgrade);
-    let timed = version.balance.by == BalanceBy::PeakEwma;
+    let mut pooled = Pooled { incarnation, era: kept.era, secure: 0, shared: ctx.shared };
+    let secure = runtime.secure.as_ref().map(|cell| cell.load());
+    pooled.secure = secure.as_ref().map_or(0, |secure| secure.number);
+    // Nor may a second chance meet what another second chance left behind: each has a group of its own.
+    peer.group_key = if ctx.stale_retried { FRESH | entropy::next() } else { pooled.key() };
+    let announce = service.upstream.proxy_protocol.map(|version| (announced(ctx), version));
+    if let Some(whom) = &announce {
+        peer.group_key = ways.key_for(peer.group_key, whom);
+    }
+    if secure.is_some() || announce.is_some() {
+        peer.options.alpn = ALPN::Custom(CustomALPN::new(BY_THE_DIALER.to_vec()));
+        let patience = connect_within(service);
+        ways.leave(peer.group_key, patience, || {
+            let tls = secure.map(|secure| WayTls { name: secure.name(&endpoint.address), secure: secure.clone() });
+            Way { tls, announce, alpn: if ctx.shared { Alpn::H2 } else { Alpn::Http11 }, patience }
+        });
+    }
+    let timed = service.balance.by == BalanceBy::PeakEwma;
     ctx.attempt_at(Attempt { endpoint, at, place, reused: false, began: timed.then(std::time::Instant::now) });
     Ok((peer, ctx.shared.then_some(incarnation)))
 }
@@ -121,8 +148,52 @@ fn key(balance: &Balance, request: &RequestHeader, ctx: &Context) -> Option<u64>
     }
 }
 
-/// `incarnation`: connections belong to this endpoint's life: one that was removed or replaced never gets them.
-fn peer(at: &At, incarnation: u64, service: &Service, fresh: bool) -> Result<HttpPeer> {
+/// Whom a connection for this request is for, if it says that.
+pub fn announced(ctx: &Context) -> Announced {
+    Announced::Client { from: ctx.link.client, to: ctx.link.local }
+}
+
+/// The connection is for this request's client, if its service announces clients.
+pub fn is_for(ctx: &Context, digest: Option<&Digest>) -> bool {
+    let service = ctx.compiled_service();
+    if service.is_none_or(|service| service.service.upstream.proxy_protocol.is_none()) {
+        return true;
+    }
+    let said = digest.and_then(|digest| digest.proxy_digest.as_ref()).and_then(|said| said.user_data.as_ref());
+    said.and_then(|said| said.downcast_ref()) == Some(&announced(ctx))
+}
+
+/// Marks connections that are not to come from the pool.
+const FRESH: u64 = 1 << 63;
+
+/// What connections are pooled by, besides their address.
+#[derive(Debug, Clone, Copy)]
+struct Pooled {
+    /// Connections belong to this endpoint's life: one that was removed or replaced never gets them.
+    incarnation: u64,
+    /// Of what the endpoint has said about idle connections.
+    era: u8,
+    /// The definition of TLS that they were verified by; 0 without.
+    secure: u32,
+    /// With other requests.
+    shared: bool,
+}
+
+impl Pooled {
+    /// The number of the definition comes back to itself after a million changes, that of an endpoint never.
+    fn key(self) -> u64 {
+        u64::from(self.shared) << 62
+            | u64::from(self.era & 0x3F) << 56
+            | u64::from(self.secure & 0xF_FFFF) << 36
+            | self.incarnation & 0xF_FFFF_FFFF
+    }
+}
+
+fn connect_within(service: &Service) -> Duration {
+    service.timeouts.connect.min(service.retry.per_try_timeout.unwrap_or(Duration::MAX))
+}
+
+fn peer(at: &At, service: &Service, kept: Kept, fresh: bool) -> Result<HttpPeer> {
     let mut peer = match at {
         At::Ip(address) => HttpPeer::new(address, false, String::new()),
         At::Unix(path) => {
@@ -134,19 +205,39 @@ fn peer(at: &At, incarnation: u64, service: &Service, fresh: bool) -> Result<Htt
             peer
         }
     };
-    peer.group_key = incarnation;
     let options = &mut peer.options;
     // `headers::to_endpoint` does all of it.
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
-    let connect = service.timeouts.connect.min(service.retry.per_try_timeout.unwrap_or(Duration::MAX));
+    let connect = connect_within(service);
     options.connection_timeout = Some(connect);
     options.total_connection_timeout = Some(connect);
-    options.idle_timeout = Some(service.upstream.keepalive_idle);
+    let idle = service.upstream.keepalive_idle;
+    options.idle_timeout = Some(kept.idle.map_or(idle, |kept| idle.min(kept)));
     if fresh {
-        // The second chance must not meet a second connection that was closed meanwhile, or one that another second
-        // chance left behind: it has a group of its own.
+        // The second chance must not meet a second connection that was closed meanwhile.
         options.idle_timeout = Some(Duration::ZERO);
-        peer.group_key = FRESH | entropy::next();
     }
     Ok(peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_another_definition_are_other_connections() {
+        let one = Pooled { incarnation: 7, era: 0, secure: 0, shared: false };
+        let others = [
+            one,
+            Pooled { incarnation: 8, ..one },
+            Pooled { secure: 1, ..one },
+            Pooled { secure: 2, ..one },
+            Pooled { shared: true, ..one },
+            Pooled { era: 1, ..one },
+            Pooled { era: 63, ..one },
+            Pooled { secure: 1, shared: true, ..one },
+        ];
+        let keys: std::collections::BTreeSet<u64> = others.into_iter().map(Pooled::key).collect();
+        assert_eq!(keys.len(), others.len());
+    }
 }

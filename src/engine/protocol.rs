@@ -19,10 +19,13 @@ pub fn speak(peer: &mut HttpPeer, upstream: &Upstream, upgrade: Option<Upgrade>)
     match (upstream.protocol, upgrade) {
         (Protocol::H1, _) => false,
         // A WebSocket is a whole connection, and HTTP/1.1 is how it begins.
-        (Protocol::H2c, Some(_)) => false,
-        (Protocol::H2c, None) => {
+        (Protocol::H2c | Protocol::H2, Some(_)) => false,
+        (Protocol::H2c | Protocol::H2, None) => {
             let options = &mut peer.options;
-            options.set_http_version(2, 2);
+            // Over TLS it is the handshake that says it.
+            if upstream.protocol == Protocol::H2c {
+                options.set_http_version(2, 2);
+            }
             options.max_h2_streams = STREAMS;
             options.h2_stream_window_size = Some(WINDOW);
             options.h2_connection_window_size = Some(WINDOW * 4);
@@ -45,6 +48,13 @@ pub fn was_refused(error: &Error) -> bool {
         let refused = cause.is_reset() && cause.reason() == Some(Reason::REFUSED_STREAM);
         cause.is_remote() && (refused || cause.is_go_away())
     })
+}
+
+/// The endpoint had answered before it had read everything, and reads no more: the answer was passed on, and the
+/// engine only says that it did not send the rest.
+pub fn ended_early(error: &Error) -> bool {
+    let said = error.context.as_ref().map(|context| context.as_str());
+    *error.etype() == ErrorType::WriteError && said == Some("downstream_state is_errored")
 }
 
 /// The shared connection turned out to be gone.

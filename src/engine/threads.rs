@@ -1,19 +1,23 @@
 //! A data thread: its runtime, its engine, its connections.
 
+use std::mem::ManuallyDrop;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use pingora_core::server::configuration::ServerConf;
-use pingora_proxy::http_proxy;
+use pingora_proxy::{HttpProxy, ProcessCustomSession, ProxyServiceBuilder};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::app::App;
 use super::connection::{self, Engine};
+use super::dialer::Dialer;
 use super::held;
 use super::services::Services;
+use super::ways::Ways;
 use crate::control::Live;
 use crate::net::accept::{self, Accepted};
 use crate::net::listeners::OpenSet;
@@ -23,6 +27,8 @@ use crate::sessions::connections::Connection;
 
 /// Idle endpoint connections that one data thread keeps, over all endpoints.
 const IDLE_CONNECTIONS: usize = 1024;
+/// A file of authorities in which there are none.
+const NOBODY: &str = "/dev/null";
 
 /// Starts a data thread. It ends when `stop` is cancelled.
 pub fn spawn(
@@ -68,9 +74,11 @@ async fn run(thread: Thread, services: Arc<Services>, open: watch::Receiver<Arc<
         threads: 1,
         upstream_keepalive_pool_size: IDLE_CONNECTIONS,
         max_retries: 64, // the policy of the service decides; see `App::fail_to_connect`
+        // The engine verifies nobody: it need not read whom the system trusts, twice for each thread.
+        ca_file: Path::new(NOBODY).exists().then(|| NOBODY.into()),
         ..ServerConf::default()
     };
-    let proxy = Arc::new(http_proxy(&Arc::new(conf), App { services: services.clone(), thread }));
+    let proxy = proxy(&Arc::new(conf), services.clone(), thread);
     let (_sender, never) = watch::channel(false);
     let engine = Rc::new(Engine { proxy, services: services.clone(), never });
     tokio::task::spawn_local(follow_generations(thread, services.clone()));
@@ -81,6 +89,20 @@ async fn run(thread: Thread, services: Arc<Services>, open: watch::Receiver<Arc<
         () = accept::follow(open, serve) => {}
         () = stop.cancelled() => {}
     }
+}
+
+/// The engine, with connections to endpoints by the [`Dialer`] where it cannot make them.
+fn proxy(conf: &Arc<ServerConf>, services: Arc<Services>, thread: Thread) -> Arc<HttpProxy<App, Dialer>> {
+    let ways = Arc::<Ways>::default();
+    let app = App { services, thread, ways: ways.clone() };
+    // For connections of clients that the engine itself accepts: there are none.
+    let on_custom: ProcessCustomSession<App, Dialer> = Arc::new(|_, _, _| Box::pin(async { None }));
+    let mut service =
+        ManuallyDrop::new(ProxyServiceBuilder::new(conf, app).custom(Dialer::new(ways), on_custom).build());
+    let proxy = service.app_logic_mut().expect("it was built with it");
+    // The engine only gives it away to its own server, which is not used.
+    // SAFETY: it is moved out once; what is left of the service is neither touched again nor dropped.
+    Arc::new(unsafe { std::ptr::read(proxy) })
 }
 
 fn begin(thread: Thread, engine: &Rc<Engine>, accepted: Accepted) {

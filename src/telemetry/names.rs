@@ -81,6 +81,12 @@ pub const REFUSED_TOTAL: &str = "switchback_refused_total";
 pub const TLS_CERTIFICATE_EXPIRY_SECONDS: &str = "switchback_tls_certificate_expiry_seconds";
 /// Gauge: 0 while the files of a certificate on disk cannot be used. `listener`, `name`.
 pub const TLS_CERTIFICATE_FILES_GOOD: &str = "switchback_tls_certificate_files_good";
+/// Gauge: 0 while a name among the endpoints cannot be looked up. `service`, `name`.
+pub const NAME_RESOLVED: &str = "switchback_name_resolved";
+/// Gauge: seconds until the certificate that endpoints are shown ends, negative once it has. `service`.
+pub const ENDPOINT_TLS_CERTIFICATE_EXPIRY_SECONDS: &str = "switchback_endpoint_tls_certificate_expiry_seconds";
+/// Gauge: 0 while files for TLS to endpoints on disk cannot be used. `service`.
+pub const ENDPOINT_TLS_FILES_GOOD: &str = "switchback_endpoint_tls_files_good";
 /// Counter: changed files of certificates. `result`: `ok`, `failed`.
 pub const TLS_CERTIFICATE_RELOADS_TOTAL: &str = "switchback_tls_certificate_reloads_total";
 /// Counter. `listener`, `result`: `full`, `resumed` or why not; `version`: `1.2`, `1.3`, `none`.

@@ -36,6 +36,8 @@ pub(super) fn write(sources: &Sources, series: &mut Series, out: &mut Exposition
     let listeners = sources.listeners.status();
     connections(&listeners, out);
     tls(&listeners, out);
+    tls_to_endpoints(&snapshot.runtime.services, out);
+    names_of_endpoints(&snapshot.runtime.services, out);
     refusals(&snapshot.runtime.services, out);
 
     let number = snapshot.generation.number() as f64;
@@ -323,6 +325,45 @@ fn tls(listeners: &[ListenerStatus], out: &mut Exposition) {
         for (result, version, count) in &tls.handshakes {
             family.sample(&[("listener", listener), ("result", result), ("version", version)], *count as f64);
         }
+    }
+}
+
+fn names_of_endpoints(services: &[Arc<ServiceRuntime>], out: &mut Exposition) {
+    let names = services.iter().map(|service| {
+        let names = service.core.names.lock().expect("no holder panics");
+        (service, names.iter().map(|(host, why)| (host.clone(), why.is_none())).collect::<Vec<_>>())
+    });
+    let names: Vec<_> = names.filter(|(_, names)| !names.is_empty()).collect();
+    if names.is_empty() {
+        return;
+    }
+    let help = "0 while a name among the endpoints cannot be looked up.";
+    let mut family = out.family(names::NAME_RESOLVED, Type::Gauge, help);
+    for (service, names) in names {
+        for (host, good) in names {
+            family.sample(&[("service", &service.name), ("name", &host)], f64::from(u8::from(good)));
+        }
+    }
+}
+
+fn tls_to_endpoints(services: &[Arc<ServiceRuntime>], out: &mut Exposition) {
+    let secured: Vec<_> =
+        services.iter().filter_map(|service| Some((&service.name, service.secure.as_ref()?))).collect();
+    if secured.is_empty() {
+        return;
+    }
+    let now = unix_ms() as f64 / 1000.0;
+    let help = "Seconds until the certificate that endpoints are shown ends; negative once it has.";
+    let mut family = out.family(names::ENDPOINT_TLS_CERTIFICATE_EXPIRY_SECONDS, Type::Gauge, help);
+    for (service, cell) in &secured {
+        if let Some(identity) = &cell.load().of.identity {
+            family.sample(&[("service", service)], (identity.material.own.not_after as f64 - now).floor());
+        }
+    }
+    let help = "0 while files for TLS to endpoints on disk cannot be used.";
+    let mut family = out.family(names::ENDPOINT_TLS_FILES_GOOD, Type::Gauge, help);
+    for (service, cell) in &secured {
+        family.sample(&[("service", service)], f64::from(u8::from(cell.trouble.load().is_none())));
     }
 }
 

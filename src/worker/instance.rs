@@ -129,7 +129,7 @@ impl Instance {
                 "ticket keys cannot be kept: TLS clients of this process will not resume with the next"
             );
         }
-        control.spawn(Keeper::new(listeners.clone(), events).run());
+        control.spawn(Keeper::new(listeners.clone(), live.clone(), events).run());
         let token = token::load_or_create(state_dir.as_deref()).map_err(InstanceError::Token)?;
         admin.attach(handle.clone(), token, above.clone().map(Above::upgrades));
         telemetry.attach(Sources {

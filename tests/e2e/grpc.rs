@@ -26,7 +26,7 @@ fn service(v1: std::net::SocketAddr, v2: std::net::SocketAddr, more: &str) -> St
 }
 
 /// A tonic server with the health service.
-async fn health_server(world: &World) -> (std::net::SocketAddr, HealthReporter) {
+pub async fn health_server(world: &World) -> (std::net::SocketAddr, HealthReporter) {
     let address = world.unused();
     let (reporter, service) = tonic_health::server::health_reporter();
     let listener = tokio::net::TcpListener::bind(address).await.expect("the address is ours");
@@ -41,12 +41,12 @@ async fn health_server(world: &World) -> (std::net::SocketAddr, HealthReporter) 
     (address, reporter)
 }
 
-async fn health_client(address: std::net::SocketAddr) -> HealthClient<Channel> {
+pub async fn health_client(address: std::net::SocketAddr) -> HealthClient<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
     HealthClient::new(endpoint.connect().await.expect("it listens"))
 }
 
-fn asking(service: &str) -> HealthCheckRequest {
+pub fn asking(service: &str) -> HealthCheckRequest {
     HealthCheckRequest { service: service.into() }
 }
 

@@ -54,7 +54,7 @@ impl PartialEq for Material {
 
 impl Eq for Material {}
 
-/// Certificates of authorities that vouch for clients.
+/// Certificates of authorities that vouch for clients, or for endpoints. At least one.
 #[derive(Clone)]
 pub struct Roots {
     pub store: Arc<RootCertStore>,
@@ -132,8 +132,24 @@ pub struct Files<'a> {
 }
 
 impl Material {
-    /// Everything that does not depend on the date; see [`Material::is_out_of_date`] for that.
+    /// Of a server. Everything that does not depend on the date; see [`Material::is_out_of_date`] for that.
     pub fn read(files: Files<'_>, now: i64) -> Result<Material, Unfit> {
+        let material = Material::of_client(files, now)?;
+        match material.own.names.is_empty() && !material.own.has_addresses {
+            false => Ok(material),
+            true => Err(Unfit {
+                part: Part::Certificate,
+                what: format!("the certificate in `{}` names no server", files.cert.0),
+                why: "it has no DNS name or address in its subjectAltName, and clients do not look at the common name"
+                    .into(),
+                hint: "have it issued with a subjectAltName",
+                outdated: false,
+            }),
+        }
+    }
+
+    /// As [`Material::read`], for somebody who need not have a name that a server could have.
+    pub fn of_client(files: Files<'_>, now: i64) -> Result<Material, Unfit> {
         let (cert_name, cert) = files.cert;
         let chain = certificates(cert_name, cert)?;
         let leaf = parsed(&chain[0]).ok_or_else(|| Unfit {
@@ -144,16 +160,6 @@ impl Material {
             outdated: false,
         })?;
         let own = describe(&chain[0], &leaf);
-        if own.names.is_empty() && !own.has_addresses {
-            return Err(Unfit {
-                part: Part::Certificate,
-                what: format!("the certificate in `{cert_name}` names no server"),
-                why: "it has no DNS name or address in its subjectAltName, and clients do not look at the common name"
-                    .into(),
-                hint: "have it issued with a subjectAltName",
-                outdated: false,
-            });
-        }
         let key = private_key(files.key.0, files.key.1)?;
         let pair = CertifiedKey::new(chain.clone(), key.clone());
         if let Err(error) = pair.keys_match() {
@@ -224,22 +230,33 @@ impl Roots {
         for one in &all {
             store.add(one.clone()).map_err(|error| Unfit {
                 part: Part::Certificate,
-                what: format!("a certificate in `{name}` cannot vouch for clients"),
+                what: format!("a certificate in `{name}` cannot vouch for anybody"),
                 why: error.to_string(),
-                hint: "name a file with the certificates of the authorities that issue client certificates",
+                hint: "name a file with the certificates of the authorities that issue those which are to be believed",
                 outdated: false,
             })?;
         }
-        // The order of a bundle means nothing, and neither does what stands between its certificates.
-        let mut ids: Vec<Fingerprint> = all.iter().map(|one| digest([&one[..]])).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        Ok(Roots { store: Arc::new(store), id: digest(ids.iter().map(|id| &id[..])) })
+        Ok(Roots { store: Arc::new(store), id: id_of(&all) })
+    }
+
+    /// Of certificates that somebody else has chosen: those that cannot be used are left out. `None`: nothing is left.
+    pub fn of_system(certificates: &[CertificateDer<'static>]) -> Option<Roots> {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(certificates.iter().cloned());
+        (!store.is_empty()).then(|| Roots { store: Arc::new(store), id: id_of(certificates) })
     }
 
     pub fn id(&self) -> Fingerprint {
         self.id
     }
+}
+
+/// The order of a bundle means nothing, and neither does what stands between its certificates.
+fn id_of(certificates: &[CertificateDer<'_>]) -> Fingerprint {
+    let mut ids: Vec<Fingerprint> = certificates.iter().map(|one| digest([&one[..]])).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    digest(ids.iter().map(|id| &id[..]))
 }
 
 /// SHA-256 of a certificate as other tools print it.

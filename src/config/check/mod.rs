@@ -3,6 +3,7 @@
 //! Pure: files, environment and places are handed in. A value that was reported is replaced by a
 //! placeholder, so that the checks after it still run; a configuration with errors is never returned.
 
+mod dns;
 mod endpoints;
 mod expect;
 mod guardrails;
@@ -21,13 +22,14 @@ mod services;
 mod stages;
 mod tls;
 mod upgrade;
+mod upstream;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::certificate::Dates;
+use super::certificate::{Dates, Roots};
 use super::decode::Field;
 use super::found::{Found, Span};
 use super::hint;
@@ -45,6 +47,8 @@ pub struct Around<'a> {
     pub read_page: &'a dyn Fn(&Path) -> Result<String, String>,
     /// Reads a file of certificates or keys.
     pub read_bytes: &'a dyn Fn(&Path) -> Result<Vec<u8>, String>,
+    /// Whom the system trusts; the error is for people.
+    pub system_roots: &'a dyn Fn() -> Result<Roots, String>,
     /// Seconds since the Unix epoch.
     pub now: i64,
     /// Which certificates may be out of date.
@@ -93,6 +97,7 @@ pub fn check(raw: &Raw, around: &mut Around<'_>, found: &mut Found) -> Config {
         request_id: policy::request_id(raw, found),
         shutdown: shutdown(raw, found),
         upgrade: upgrade::upgrade(raw, found),
+        dns: dns::dns(raw, found),
         routes,
         services,
         gates,

@@ -11,7 +11,7 @@ use super::super::scalar::Time;
 use super::notices::Known;
 use super::rollout::rollout;
 use super::secret::secret;
-use super::{Around, endpoints, known_version, name};
+use super::{Around, endpoints, known_version, name, upstream};
 
 pub fn service(
     key: &Spanned<String>,
@@ -24,7 +24,6 @@ pub fn service(
     Service {
         intent: intent(key, raw, found),
         rollout: rollout(key, raw, known, around, found),
-        versions,
         balance: endpoints::balance(raw, found),
         sticky: raw.sticky.get().and_then(|sticky| self::sticky(sticky, &raw.sticky, found)),
         force: raw.force.get().and_then(|force| self::force(force, around, found)),
@@ -38,13 +37,14 @@ pub fn service(
             body: raw.limits.get().and_then(|it| it.body.value().0),
             in_flight: raw.limits.get().and_then(|it| it.in_flight.get()).map(|it| it.0),
         },
-        upstream: upstream(raw, found),
+        upstream: upstream::upstream(raw, &versions, around, found),
         drain: drain(raw),
         hold: model::Hold {
             max_wait: raw.hold.get().map(|it| it.max_wait.value().0).unwrap_or_default(),
             max_requests: raw.hold.get().map_or(0, |it| it.max_requests.value().0 as usize),
         },
         policy: super::policy::service(raw, around, found),
+        versions,
     }
 }
 
@@ -204,16 +204,6 @@ fn timeouts(raw: &raw::Service, found: &mut Found) -> model::Timeouts {
         }
     }
     timeouts
-}
-
-fn upstream(raw: &raw::Service, found: &mut Found) -> model::Upstream {
-    super::http2::no_mirror(raw, found);
-    let keepalive = raw.upstream.get().and_then(|it| it.keepalive.get());
-    model::Upstream {
-        protocol: raw.upstream.get().map(|it| it.protocol.value()).unwrap_or_default(),
-        ping: raw.upstream.get().and_then(|it| it.ping.get()).map(|ping| ping.0),
-        keepalive_idle: keepalive.map(|it| it.idle.value().0).unwrap_or_default(),
-    }
 }
 
 fn drain(raw: &raw::Service) -> model::Drain {

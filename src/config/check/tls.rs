@@ -124,27 +124,32 @@ fn material(raw: &raw::TlsCertificate, around: &Around<'_>, found: &mut Found) -
             return None;
         }
     };
-    match material.is_out_of_date(&cert.0, around.now) {
+    dates(&material, &cert.0, cert_span, around, found);
+    Some(material)
+}
+
+/// Time alone must not stop a proxy, but what is new must be good.
+pub fn dates(material: &Material, name: &str, span: Span, around: &Around<'_>, found: &mut Found) {
+    match material.is_out_of_date(name, around.now) {
         Some(unfit) if around.dates.forgive(&material.own) => {
-            found.warning(cert_span, unfit.what).why(unfit.why).hint(unfit.hint);
+            found.warning(span, unfit.what).why(unfit.why).hint(unfit.hint);
         }
-        Some(unfit) => say(&unfit, cert_span, found),
+        Some(unfit) => say(&unfit, span, found),
         None if material.own.not_after - around.now < SOON => {
             found
-                .warning(cert_span, format!("the certificate in `{}` expires soon", cert.0))
+                .warning(span, format!("the certificate in `{name}` expires soon"))
                 .why(format!("it is good until {}", super::super::certificate::date(material.own.not_after)))
                 .hint("renew it; the files are read again by themselves");
         }
         None => {}
     }
-    Some(material)
 }
 
-fn say(unfit: &Unfit, span: Span, found: &mut Found) {
+pub fn say(unfit: &Unfit, span: Span, found: &mut Found) {
     found.error(span, unfit.what.clone()).why(unfit.why.clone()).hint(unfit.hint);
 }
 
-fn read(name: &Text, span: Span, around: &Around<'_>, found: &mut Found) -> Option<Vec<u8>> {
+pub fn read(name: &Text, span: Span, around: &Around<'_>, found: &mut Found) -> Option<Vec<u8>> {
     match (around.read_bytes)(&around.path(&name.0, span)) {
         Ok(bytes) => Some(bytes),
         Err(why) => {

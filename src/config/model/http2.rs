@@ -28,8 +28,10 @@ pub enum Protocol {
     H1,
     /// HTTP/2 without TLS, with prior knowledge.
     H2c,
+    /// HTTP/2 over TLS, which the endpoint must agree to.
+    H2,
 }
 
 impl Protocol {
-    pub const ALL: [Protocol; 2] = [Protocol::H1, Protocol::H2c];
+    pub const ALL: [Protocol; 3] = [Protocol::H1, Protocol::H2c, Protocol::H2];
 }

@@ -7,7 +7,7 @@ use super::super::hint;
 use super::super::model::policy::{Coding, ProxyMode};
 use super::super::model::rollout::{HookPoint, NoticeKind, Strategy, Then, Weekday};
 use super::super::model::tls::{Alpn, ClientMode, TlsVersion};
-use super::super::model::{Protocol, RetryMethods};
+use super::super::model::{AddressFamily, Protocol, ProxyHeader, RetryMethods, Verify};
 
 /// A value that is written as one word.
 pub trait Word: Copy {
@@ -69,9 +69,26 @@ words!(Then, "`rollback` or `pause`" {
     "pause" => Pause,
 });
 
-words!(Protocol, "`h1` or `h2c`" {
+words!(Protocol, "a protocol" {
     "h1" => H1,
     "h2c" => H2c,
+    "h2" => H2,
+});
+
+words!(AddressFamily, "a family of addresses" {
+    "both" => Both,
+    "ipv4" => Ipv4,
+    "ipv6" => Ipv6,
+});
+
+words!(ProxyHeader, "a version of the PROXY protocol" {
+    "v1" => V1,
+    "v2" => V2,
+});
+
+words!(Verify, "`full` or `off`" {
+    "full" => Full,
+    "off" => Off,
 });
 
 words!(RetryMethods, "`safe` or `idempotent`" {

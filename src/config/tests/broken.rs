@@ -36,7 +36,7 @@ type Case = (&'static str, &'static str, &'static str, &'static [&'static str]);
 
 #[rustfmt::skip]
 const CASES: &[Case] = &[
-    ("    active: blue\n", "    active: blue\n    upstream: { protocol: h3 }\n", "23:27", &["`h3`", "`h1` and `h2c`"]),
+    ("    active: blue\n", "    active: blue\n    upstream: { protocol: h3 }\n", "23:27", &["`h3`", "`h1`, `h2c` and `h2`"]),
     ("    active: blue\n", "    active: blue\n    upstream: { protocol: h2c }\n    rollout: { stages: [{ mirror: 10% }, 100%], promote_when: { hold: 1h } }\n", "23:27", &["mirror", "HTTP/1.1"]),
     // Keys.
     ("services:\n", "service:\n", "11:1", &["unknown key `service`", "belongs to a route"]),

@@ -9,6 +9,7 @@ mod rollout;
 mod rollout_values;
 mod round_trip;
 mod tls;
+mod upstream;
 
 use std::path::Path;
 

@@ -284,6 +284,9 @@ fn service() -> impl Strategy<Value = Service> {
                         protocol: if three.0 > three.1 { Protocol::H1 } else { Protocol::H2c },
                         ping: (three.0 > three.2).then_some(three.2 + Duration::from_secs(1)),
                         keepalive_idle,
+                        // Files are needed: `upstream.rs` beside this.
+                        tls: None,
+                        proxy_protocol: (three.0 > three.3).then_some(ProxyHeader::V1),
                     },
                     drain: Drain { requests: three.0, streams: three.1, sessions: three.2, reconnect_spread: three.3 },
                     hold: Hold { max_wait: four.0, max_requests: four.1 },
@@ -395,6 +398,11 @@ fn config() -> impl Strategy<Value = Config> {
                     pre_drain: Duration::from_millis(1),
                     linger: Duration::ZERO,
                     timeout: Duration::from_secs(3),
+                },
+                dns: Dns {
+                    servers: if flag { vec![SocketAddr::from(([10, 0, 0, 1], 53))] } else { Vec::new() },
+                    family: if flag { AddressFamily::Both } else { AddressFamily::Ipv6 },
+                    ..Dns::default()
                 },
                 upgrade: Upgrade {
                     ready_timeout: Duration::from_secs(5),

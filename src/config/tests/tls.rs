@@ -1,20 +1,22 @@
 //! TLS in the configuration: what is read from the files, and every way in which they can be wrong.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 
 use super::super::certificate::Dates;
 use super::super::load::{Source, parse_dated};
+use super::super::model::Config;
 use super::super::model::tls::{Alpn, Asks, Tls, TlsVersion};
 use super::super::problem::Severity;
 use super::super::render::to_yaml;
 
 /// A folder with pairs of files.
-struct Folder(tempfile::TempDir);
+pub struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Folder {
+    pub fn new() -> Folder {
         let folder = Folder(tempfile::tempdir().unwrap());
         folder.pair("shop", &["shop.test", "*.shop.test"], |_| {});
         folder.pair("api", &["api.test"], |_| {});
@@ -29,15 +31,15 @@ impl Folder {
         folder
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path().join(name), text).unwrap();
     }
 
-    fn pair(&self, name: &str, names: &[&str], change: impl FnOnce(&mut CertificateParams)) {
+    pub fn pair(&self, name: &str, names: &[&str], change: impl FnOnce(&mut CertificateParams)) {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.not_after = date_time_ymd(3001, 1, 1);
@@ -55,7 +57,13 @@ impl Folder {
     }
 
     fn read(&self, tls: &str, dates: &Dates) -> Result<(Tls, Vec<String>), Vec<String>> {
-        let source = Source { path: self.path().join("f.yaml"), text: self.text(tls) };
+        let (config, said) = self.parse(&self.text(tls), dates)?;
+        Ok((config.listeners["web"].tls.as_deref().expect("it was asked for").clone(), said))
+    }
+
+    /// With everything that is said, each as `place what | why | hint`.
+    pub fn parse(&self, text: &str, dates: &Dates) -> Result<(Arc<Config>, Vec<String>), Vec<String>> {
+        let source = Source { path: self.path().join("f.yaml"), text: text.into() };
         let said = |problems: super::Problems| -> Vec<String> {
             let one = |problem: super::super::Problem| {
                 let place = problem.place.map_or("-".into(), |place| format!("{}:{}", place.line, place.column));
@@ -66,10 +74,7 @@ impl Folder {
             problems.0.into_iter().map(one).collect()
         };
         match parse_dated(vec![source], dates) {
-            Ok(loaded) => {
-                let tls = loaded.config.listeners["web"].tls.as_deref().expect("it was asked for").clone();
-                Ok((tls, said(loaded.warnings)))
-            }
+            Ok(loaded) => Ok((loaded.config, said(loaded.warnings))),
             Err(problems) => Err(said(problems)),
         }
     }

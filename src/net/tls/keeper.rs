@@ -17,12 +17,16 @@ use serde_json::json;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::outbound;
 use super::server::Server;
-use crate::config::certificate::{Files, Material, Part, Roots, Unfit, date};
+use crate::config::certificate::{Described, Files, Material, Part, Roots, Unfit, date};
+use crate::config::model::Name;
 use crate::config::model::tls::{Asks, Certificate, ClientAuth, Tls};
 use crate::config::{digest, load};
+use crate::control::Live;
 use crate::control::eyes::Eyes;
 use crate::control::trail::Trail;
+use crate::endpoints::{Secure, SecureCell};
 use crate::net::listeners::{ListenerState, Manager, OpenSet};
 use crate::telemetry::{Event, Events, names};
 
@@ -42,10 +46,11 @@ const DATES: Duration = Duration::from_secs(60);
 const SOON: i64 = 7 * 24 * 3600;
 
 /// What was read, by file; the error is for people.
-type Contents = HashMap<PathBuf, Result<Vec<u8>, String>>;
+pub(super) type Contents = HashMap<PathBuf, Result<Vec<u8>, String>>;
 
 pub struct Keeper {
     manager: Arc<Manager>,
+    live: Arc<Live>,
     events: Events,
     open: watch::Receiver<Arc<OpenSet>>,
     eyes: Eyes,
@@ -74,21 +79,26 @@ struct Verdict {
 }
 
 impl Keeper {
-    pub fn new(manager: Arc<Manager>, events: Events) -> Keeper {
+    pub fn new(manager: Arc<Manager>, live: Arc<Live>, events: Events) -> Keeper {
         let open = manager.opened();
         let eyes = Eyes::new(true, OPEN_FOR, "certificates");
-        Keeper { manager, events, open, eyes, done: None, told: HashMap::new(), ticket_trouble: None }
+        Keeper { manager, live, events, open, eyes, done: None, told: HashMap::new(), ticket_trouble: None }
     }
 
     /// Until dropped.
     pub async fn run(mut self) {
         let mut dates = tokio::time::interval(DATES);
         dates.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut published = self.live.subscribe();
         loop {
             self.settle().await;
             tokio::select! {
                 changed = self.open.changed() => match changed {
                     // What was compiled may be older by now than what was swapped in meanwhile.
+                    Ok(()) => self.done = None,
+                    Err(_) => return,
+                },
+                changed = published.changed() => match changed {
                     Ok(()) => self.done = None,
                     Err(_) => return,
                 },
@@ -108,9 +118,12 @@ impl Keeper {
     async fn settle(&mut self) {
         let mut last: Option<([u8; 32], Instant)> = None;
         loop {
-            let secured = self.secured();
-            let files: Vec<PathBuf> =
+            let (secured, outbound) = (self.secured(), outbound::cells(&self.live));
+            let mut files: Vec<PathBuf> =
                 secured.iter().flat_map(|(_, server)| server.tls.files()).map(Path::to_path_buf).collect();
+            for (_, cell) in &outbound {
+                files.extend(cell.load().of.files().into_iter().map(Path::to_path_buf));
+            }
             self.eyes.arm(Trail::of_files(files.iter().map(PathBuf::as_path)));
             if files.is_empty() {
                 return;
@@ -126,7 +139,8 @@ impl Keeper {
             // The first look after a change of the configuration compares only: its content was proved just now.
             if now - since >= quiet && !self.eyes.is_being_written() {
                 let patient = now - since < GRACE;
-                if self.act(&secured, &contents, patient) {
+                let inward = self.act(&secured, &contents, patient);
+                if self.act_outward(&outbound, &contents, patient) && inward {
                     self.done = Some(hash);
                     return;
                 }
@@ -147,6 +161,42 @@ impl Keeper {
                 self.say(state, verdict.troubles);
             } else {
                 finished = false;
+            }
+        }
+        finished
+    }
+
+    /// As [`Keeper::act`], for connections to endpoints.
+    fn act_outward(&self, outbound: &[(Name, Arc<SecureCell>)], contents: &Contents, patient: bool) -> bool {
+        let mut finished = true;
+        for (service, cell) in outbound {
+            let before = cell.trouble.load_full();
+            match outbound::judge(&cell.load().of, contents, load::now()) {
+                Ok(next) => {
+                    if before.is_some() {
+                        info!(%service, "the files for TLS to endpoints are good again");
+                        cell.trouble.store(None);
+                    }
+                    let Some(next) = next else { continue };
+                    metrics::counter!(names::TLS_CERTIFICATE_RELOADS_TOTAL, "result" => "ok").increment(1);
+                    info!(%service, "files for TLS to endpoints swapped: new connections use them");
+                    self.tell_of(
+                        "certificate",
+                        format!("service {service}: files for TLS to endpoints swapped"),
+                        service,
+                    );
+                    cell.swap(Arc::new(next));
+                }
+                Err(_) if patient => finished = false,
+                Err(why) if before.as_deref() == Some(&why) => {}
+                Err(why) => {
+                    metrics::counter!(names::TLS_CERTIFICATE_RELOADS_TOTAL, "result" => "failed").increment(1);
+                    warn!(%service, why, "changed files cannot be used; what was read before goes on");
+                    let message =
+                        format!("service {service}: changed files for TLS to endpoints cannot be used: {why}");
+                    self.tell_of("certificate_failed", message, service);
+                    cell.trouble.store(Some(Arc::new(why)));
+                }
             }
         }
         finished
@@ -199,18 +249,33 @@ impl Keeper {
     fn look_at_dates(&mut self) {
         let now = load::now();
         let secured = self.secured();
+        let outbound: Vec<(Name, Arc<Secure>)> =
+            outbound::cells(&self.live).into_iter().map(|(service, cell)| (service, cell.get())).collect();
+        let ours = || outbound.iter().filter_map(|(service, secure)| Some((service, secure.of.identity.as_ref()?)));
         let served = |fingerprint: &[u8; 32]| {
             let all = secured.iter().flat_map(|(_, server)| &server.tls.certificates);
-            all.into_iter().any(|one| one.material.own.fingerprint == *fingerprint)
+            let all = all.map(|one| &one.material).chain(ours().map(|(_, identity)| &identity.material));
+            all.into_iter().any(|material| material.own.fingerprint == *fingerprint)
         };
         self.told.retain(|fingerprint, _| served(fingerprint));
-        if secured.iter().any(|(state, _)| !state.troubles.load().is_empty()) {
+        let troubled = |(_, cell): &(Name, Arc<SecureCell>)| cell.trouble.load().is_some();
+        if secured.iter().any(|(state, _)| !state.troubles.load().is_empty())
+            || outbound::cells(&self.live).iter().any(troubled)
+        {
             // What was not good yet may be good by now, though nobody has written anything.
             self.done = None;
         }
+        for (service, identity) in ours() {
+            let label = shown(&identity.cert_file);
+            if let Some(message) = self.look_at(&label, &identity.material.own, now) {
+                self.tell_of("certificate_expiry", format!("service {service}: {message}"), service);
+            }
+        }
         for (state, server) in secured {
             for certificate in &server.tls.certificates {
-                self.look_at(&state, certificate, now);
+                if let Some(message) = self.look_at(&certificate.label(), &certificate.material.own, now) {
+                    self.tell("certificate_expiry", format!("listener {}: {message}", state.name), &state.name);
+                }
             }
             // A staple that has gone stale is left out from now on.
             if !server.lacks_staple && server.tls.certificates.iter().any(|one| one.material.has_stale_staple(now)) {
@@ -228,8 +293,8 @@ impl Keeper {
         self.ticket_trouble = trouble;
     }
 
-    fn look_at(&mut self, state: &ListenerState, certificate: &Certificate, now: i64) {
-        let own = &certificate.material.own;
+    /// What is to be told, once.
+    fn look_at(&mut self, label: &str, own: &Described, now: i64) -> Option<String> {
         let dated = match own.not_after - now {
             ..=0 => Dated::Expired,
             1..SOON => Dated::Soon,
@@ -237,21 +302,24 @@ impl Keeper {
         };
         let before = self.told.insert(own.fingerprint, dated).unwrap_or(Dated::Good);
         if dated <= before {
-            return;
+            return None;
         }
-        let (label, until) = (certificate.label(), date(own.not_after));
-        let message = match dated {
-            Dated::Good => return,
+        let until = date(own.not_after);
+        match dated {
+            Dated::Good => None,
             Dated::Soon => {
-                warn!(listener = %state.name, certificate = label, until, "a certificate expires soon");
-                format!("listener {}: the certificate for {label} expires at {until}", state.name)
+                warn!(certificate = label, until, "a certificate expires soon");
+                Some(format!("the certificate for {label} expires at {until}"))
             }
             Dated::Expired => {
-                error!(listener = %state.name, certificate = label, until, "a certificate has expired; it is still served");
-                format!("listener {}: the certificate for {label} has expired at {until}", state.name)
+                error!(certificate = label, until, "a certificate has expired; it is still used");
+                Some(format!("the certificate for {label} has expired at {until}"))
             }
-        };
-        self.tell("certificate_expiry", message, &state.name);
+        }
+    }
+
+    fn tell_of(&self, kind: &'static str, message: String, service: &str) {
+        self.events.emit(Event { kind, service: Some(service.into()), message, ..Event::default() });
     }
 
     fn tell(&self, kind: &'static str, message: String, listener: &str) {
@@ -352,7 +420,7 @@ fn material(one: &Certificate, contents: &Contents, now: i64) -> Result<(Materia
     }
 }
 
-fn content<'c>(path: &Path, contents: &'c Contents) -> Result<&'c [u8], String> {
+pub(super) fn content<'c>(path: &Path, contents: &'c Contents) -> Result<&'c [u8], String> {
     match contents.get(path) {
         Some(Ok(bytes)) => Ok(bytes),
         Some(Err(why)) => Err(format!("{} cannot be read: {why}", path.display())),
@@ -360,10 +428,10 @@ fn content<'c>(path: &Path, contents: &'c Contents) -> Result<&'c [u8], String> 
     }
 }
 
-fn told(unfit: Unfit) -> String {
+pub(super) fn told(unfit: Unfit) -> String {
     unfit.to_string()
 }
 
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     path.display().to_string()
 }

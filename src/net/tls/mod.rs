@@ -15,12 +15,14 @@
 //! | [`secured`] | what is known of an encrypted connection |
 //! | [`tickets`] | the keys that let a client come back without a full handshake |
 //! | [`keeper`] | notices changed files and swaps; watches dates |
+//! | `outbound` | the same for TLS to endpoints |
 //!
 //! Left out on purpose: 0-RTT (a request in it can be replayed), TLS 1.1 and older, revocation lists, ACME.
 
 pub mod gate;
 pub mod handshake;
 pub mod keeper;
+mod outbound;
 pub mod secured;
 pub mod server;
 pub mod status;

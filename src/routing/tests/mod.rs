@@ -71,6 +71,7 @@ pub(super) fn config(routes: Vec<Route>, services: Vec<(&str, Service)>) -> Conf
         access_log: AccessLog { to: AccessLogTarget::Off, buffer: 8192 },
         request_id: None,
         upgrade: Default::default(),
+        dns: Default::default(),
         shutdown: Shutdown {
             pre_drain: Duration::from_secs(2),
             linger: Duration::from_secs(1),

@@ -26,6 +26,8 @@ pub enum H2Fault {
     ResetUnanswered,
     /// RST_STREAM after the head of the answer.
     ResetAfterHead,
+    /// 413 after the first bytes of the body, and no more of it is read (RFC 9113 section 8.1).
+    AnswerEarly,
 }
 
 /// A request as it came.
@@ -148,6 +150,14 @@ async fn exchange(request: Request<RecvStream>, mut respond: SendResponse<Bytes>
         trailers: None,
         complete: false,
     };
+    if fault == H2Fault::AnswerEarly {
+        let _ = body.data().await;
+        let head = Response::builder().status(413).body(()).expect("a head");
+        let Ok(mut out) = respond.send_response(head, false) else { return };
+        let _ = out.send_data(Bytes::from_static(b"too much"), true);
+        respond.send_reset(Reason::NO_ERROR);
+        return;
+    }
     let mut whole = true;
     while let Some(data) = body.data().await {
         let Ok(data) = data else {

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod config;
+pub mod dns;
 pub mod http2;
 pub mod http2_origin;
 pub mod http2_tap;
@@ -13,6 +14,7 @@ pub mod serve;
 pub mod streams;
 pub mod supervised;
 pub mod tls;
+pub mod tls_front;
 pub mod wait;
 pub mod wire;
 pub mod world;

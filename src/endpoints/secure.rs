@@ -1,0 +1,221 @@
+//! TLS to endpoints: one rustls configuration for all connections of a service, made when what it is made of
+//! changes and never for a handshake, so that sessions are resumed.
+//!
+//! It is immutable. Another configuration, or other content of its files, is another one with another number, and
+//! connections are pooled by that number: what was verified by one definition is never used under another.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, InvalidMessage, SignatureScheme,
+};
+
+use crate::config::model::tls::Alpn;
+use crate::config::model::{EndpointAddress, Trust, UpstreamTls};
+
+/// How connections to the endpoints of a service are encrypted.
+pub struct Secure {
+    /// What it was made from.
+    pub of: Arc<UpstreamTls>,
+    /// Unique in this process.
+    pub number: u32,
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
+}
+
+impl fmt::Debug for Secure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secure").field("of", &self.of).field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl Secure {
+    pub fn new(of: Arc<UpstreamTls>) -> Secure {
+        static NEXT_NUMBER: AtomicU32 = AtomicU32::new(1);
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        Secure { http1: client(&of, Alpn::Http11), http2: client(&of, Alpn::H2), of, number }
+    }
+
+    /// For connections that speak this, and nothing else.
+    pub fn client(&self, alpn: Alpn) -> &Arc<ClientConfig> {
+        match alpn {
+            Alpn::Http11 => &self.http1,
+            Alpn::H2 => &self.http2,
+        }
+    }
+
+    /// The name that an endpoint is asked for and must prove.
+    pub fn name(&self, endpoint: &EndpointAddress) -> ServerName<'static> {
+        let name = match (&self.of.sni, endpoint) {
+            (Some(name), _) => ServerName::try_from(name.clone()).ok(),
+            (None, EndpointAddress::Ip(address)) => Some(ServerName::from(address.ip())),
+            (None, EndpointAddress::Name { host, .. }) => ServerName::try_from(host.clone()).ok(),
+            (None, EndpointAddress::Unix(_)) => None,
+        };
+        // Without a name nothing is verified, or the configuration would have been refused; an address is not sent.
+        name.unwrap_or(ServerName::from(IpAddr::from([0; 4])))
+    }
+}
+
+fn client(of: &UpstreamTls, alpn: Alpn) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("ring has what TLS 1.2 and 1.3 need");
+    let builder = match &of.trust {
+        Trust::File { roots, .. } | Trust::System(roots) => builder.with_root_certificates(roots.store.clone()),
+        Trust::Blind => builder.dangerous().with_custom_certificate_verifier(Arc::new(Blind(provider))),
+    };
+    let mut config = match &of.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let shown = rustls::sign::CertifiedKey::new(identity.material.chain.clone(), identity.material.key.clone());
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
+        }
+    };
+    config.alpn_protocols = vec![alpn.wire().to_vec()];
+    Arc::new(config)
+}
+
+/// Believes whoever answers, but not that somebody else has signed.
+#[derive(Debug)]
+struct Blind(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Blind {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Where a service keeps its [`Secure`]: replaced in place when its files change.
+#[derive(Debug)]
+pub struct SecureCell {
+    now: ArcSwap<Secure>,
+    /// Why the files, as they are now, cannot be used.
+    pub trouble: ArcSwapOption<String>,
+}
+
+impl SecureCell {
+    pub fn new(of: Arc<UpstreamTls>) -> SecureCell {
+        SecureCell { now: ArcSwap::from_pointee(Secure::new(of)), trouble: ArcSwapOption::empty() }
+    }
+
+    pub fn load(&self) -> arc_swap::Guard<Arc<Secure>> {
+        self.now.load()
+    }
+
+    pub fn get(&self) -> Arc<Secure> {
+        self.now.load_full()
+    }
+
+    /// From now on.
+    pub fn swap(&self, of: Arc<UpstreamTls>) {
+        self.now.store(Arc::new(Secure::new(of)));
+        self.trouble.store(None);
+    }
+}
+
+/// The endpoint was asked for HTTP/2 and did not agree.
+pub const NO_HTTP2: &str = "the endpoint does not speak HTTP/2 over TLS, and `protocol: h2` is configured";
+
+/// Why a handshake with an endpoint failed, for operators. `name` is what it was to prove.
+pub fn explain(error: &io::Error, name: &ServerName<'_>) -> String {
+    let name = name.to_str();
+    let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
+        return match error.kind() {
+            io::ErrorKind::UnexpectedEof => "the endpoint closed the connection during the TLS handshake".into(),
+            _ => format!("TLS handshake: {error}"),
+        };
+    };
+    said(error, &name)
+}
+
+fn said(error: &Error, name: &str) -> String {
+    match error {
+        Error::InvalidCertificate(why) => format!("certificate of {name} is not trusted: {}", untrusted(why)),
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "the endpoint asks for a client certificate, and none is configured (`cert_file`)".into()
+        }
+        Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+            "the endpoint does not speak what `protocol` says over TLS".into()
+        }
+        Error::AlertReceived(alert) => format!("the endpoint refused the TLS handshake: {alert:?}"),
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => "the endpoint does not speak TLS".into(),
+        other => format!("TLS handshake: {other}"),
+    }
+}
+
+fn untrusted(why: &CertificateError) -> String {
+    match why {
+        CertificateError::UnknownIssuer => "no authority that is trusted here has issued it".into(),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".into(),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "it is not good yet".into(),
+        CertificateError::NotValidForName => "it is for another name".into(),
+        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
+            "it is for no name".into()
+        }
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            // As rustls has it: `DnsName("a.test")`.
+            let bare = |name: &String| name.split('"').nth(1).unwrap_or(name).to_string();
+            let names: Vec<String> = presented.iter().take(8).map(bare).collect();
+            format!("it is for {}", names.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// An error on a connection that was made: it may still be the endpoint's word on the handshake (TLS 1.3 clients are
+/// done before servers have looked at their certificate).
+pub fn explain_late(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(Error::AlertReceived(alert)) = inner(error) {
+            return Some(said(&Error::AlertReceived(*alert), ""));
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn inner<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e Error> {
+    let from_io = || error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<Error>();
+    error.downcast_ref::<Error>().or_else(from_io)
+}
