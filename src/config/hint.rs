@@ -41,13 +41,14 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["num_retries", "numRetries", "max_retries", "tries"], "here it is called `attempts`, under `retry`"),
     (&["retry_on", "retryOn", "retriable_status_codes"], "here it is called `on`, under `retry`"),
     (&["perTryTimeout", "try_timeout"], "here it is called `per_try_timeout`, under `retry`"),
+    (&["hedge_policy", "hedging", "hedgingPolicy"], "here it is called `hedge`, under `retry`"),
+    (&["hedgingDelay", "hedging_delay", "delay"], "here it is called `after`, under `hedge`"),
     (&["url"], "name the method: `get: \"https://shop.example.com/\"`"),
     (&["token", "secret"], "secrets are not written in the file: give `token_file`"),
 ];
 
 /// Keys of the format that this version cannot act on: refused rather than ignored.
-const LATER: &[&str] =
-    &["tls", "certificates", "client_auth", "mirror", "protocol", "hedge", "fleet", "tracing", "include"];
+const LATER: &[&str] = &["tls", "certificates", "client_auth", "mirror", "protocol", "fleet", "tracing", "include"];
 
 /// Where keys belong that are easily put a level too high or too low.
 const PLACES: &[(&str, &[&str])] = &[
@@ -78,6 +79,7 @@ const PLACES: &[(&str, &[&str])] = &[
         ],
     ),
     ("a version", &["endpoints", "revision"]),
+    ("a service's `retry`", &["hedge", "per_try_timeout"]),
     (
         "a service's `rollout`",
         &["strategy", "stages", "group", "shield", "guardrails", "promote_when", "keep_idle", "webhooks", "freeze"],

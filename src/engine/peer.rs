@@ -9,7 +9,7 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 
 use super::context::{Attempt, Context};
-use super::{decide, entropy, gate, protocol};
+use super::{decide, entropy, gate, hedge, protocol};
 use crate::config::model::{Balance, BalanceBy, HashKey, Service};
 use crate::endpoints::panic::pick_any;
 use crate::endpoints::{Ask, At, Picked, Unpicked, VersionRuntime, pick};
@@ -22,6 +22,9 @@ const FRESH: u64 = 1 << 63;
 
 /// Begins the next attempt of the request. Waits while every endpoint that could serve is full.
 pub async fn next(request: &RequestHeader, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    if let Some(second) = ctx.hedging.take_second() {
+        return hedge::begin(*second, ctx);
+    }
     let held = ctx.held.clone();
     let Some(destination) = &ctx.destination else {
         return Error::e_explain(ErrorType::InternalError, "forwarding without a destination");
@@ -80,7 +83,7 @@ fn choose(
 }
 
 /// What the request is known by, if that matters.
-fn key(balance: &Balance, request: &RequestHeader, ctx: &Context) -> Option<u64> {
+pub(super) fn key(balance: &Balance, request: &RequestHeader, ctx: &Context) -> Option<u64> {
     let BalanceBy::ConsistentHash(key) = &balance.by else { return None };
     match key {
         HashKey::Header(name) => request.headers.get(name).map(|value| fnv1a64(value.as_bytes())),
@@ -91,7 +94,7 @@ fn key(balance: &Balance, request: &RequestHeader, ctx: &Context) -> Option<u64>
 }
 
 /// `incarnation`: connections belong to this endpoint's life: one that was removed or replaced never gets them.
-fn peer(at: &At, incarnation: u64, service: &Service, fresh: bool) -> Result<HttpPeer> {
+pub(super) fn peer(at: &At, incarnation: u64, service: &Service, fresh: bool) -> Result<HttpPeer> {
     let mut peer = match at {
         At::Ip(address) => HttpPeer::new(address, false, String::new()),
         At::Unix(path) => {

@@ -13,6 +13,7 @@ pub mod frames;
 pub mod head;
 pub mod head2;
 mod messages;
+pub mod opening;
 mod request_line;
 pub mod response;
 pub mod token;
@@ -22,4 +23,5 @@ pub use body::{BadChunk, BodyTracker};
 pub use head::{
     Head, HeadLimits, Parsed, Refusal, RequestBody, Span, TargetForm, Upgrade, Version, origin_form, parse,
 };
+pub use opening::{Opening, opening};
 pub use response::{Boundary, Cut, Farewell, ResponseTracker};

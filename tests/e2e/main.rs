@@ -50,6 +50,7 @@ mod policy_limits;
 mod policy_paths;
 mod reload_zd5;
 mod resilience_health;
+mod resilience_hedge;
 mod resilience_kill;
 mod resilience_retry;
 mod rollout;
