@@ -129,8 +129,7 @@ impl ProxyHttp for App {
                 attempt.endpoint.took_connection(true);
             }
         }
-        let connection = digest.and_then(|digest| digest.socket_digest.as_ref());
-        if let Some(reach) = Reach::of(ctx, fd, connection) {
+        if let Some(reach) = Reach::of(ctx, fd, digest) {
             ctx.waits(session, reach);
         }
         at_once::done(Ok(()))

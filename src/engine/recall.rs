@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task;
 
-use pingora_core::protocols::SocketDigest;
+use pingora_core::protocols::{Digest, SocketDigest};
 
 use super::context::Context;
 use super::hedge::{Hedge, Second};
@@ -105,12 +105,14 @@ pub enum Reach {
 
 impl Reach {
     /// `None`: nothing can be reached.
-    pub fn of(ctx: &Context, fd: RawFd, connection: Option<&Arc<SocketDigest>>) -> Option<Reach> {
+    pub fn of(ctx: &Context, fd: RawFd, connection: Option<&Digest>) -> Option<Reach> {
         if ctx.shared || ctx.hedging.is_race() {
             return Some(Reach::Client);
         }
         let peer = ctx.attempt.as_ref()?.at.clone();
-        Some(Reach::Socket(Socket::new(fd, connection?, peer)))
+        let connection = connection?;
+        let is_plain = connection.ssl_digest.is_none();
+        Some(Reach::Socket(Socket { is_plain, ..Socket::new(fd, connection.socket_digest.as_ref()?, peer) }))
     }
 
     fn is_there(&self) -> bool {
@@ -151,6 +153,8 @@ pub struct Socket {
     /// Lives as long as the connection: a descriptor of the same number is another connection's after that.
     connection: Weak<SocketDigest>,
     peer: At,
+    /// What passes over it is what the engine reads and writes: no TLS.
+    pub(super) is_plain: bool,
 }
 
 impl Recall {
@@ -243,7 +247,7 @@ impl Recall {
 
 impl Socket {
     pub fn new(fd: RawFd, connection: &Arc<SocketDigest>, peer: At) -> Socket {
-        Socket { fd, connection: Arc::downgrade(connection), peer }
+        Socket { fd, connection: Arc::downgrade(connection), peer, is_plain: true }
     }
 
     fn is_peer(&self, peer: &socket2::SockAddr) -> bool {

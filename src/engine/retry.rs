@@ -208,7 +208,7 @@ impl Context {
         let has_body =
             [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|it| request.headers.contains_key(it));
         let (Hedging::Not, At::Ip(_), Reach::Socket(socket)) = (&self.hedging, &attempt.at, reach) else { return None };
-        if has_body || !matches!(request.method, Method::GET | Method::HEAD) {
+        if has_body || !socket.is_plain || !matches!(request.method, Method::GET | Method::HEAD) {
             return None;
         }
         let key = peer::key(&self.version()?.balance, request, self);
