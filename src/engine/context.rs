@@ -276,6 +276,13 @@ impl Context {
         self.attempt.iter().chain(self.hedging.first())
     }
 
+    /// The answer begins; nobody is asked for the time who does not want to know.
+    pub fn note_first_byte(&mut self) {
+        if self.line.is_some() || self.compares_endpoints() {
+            self.first_byte = Some(self.started.elapsed());
+        }
+    }
+
     pub(super) fn compares_endpoints(&self) -> bool {
         let outlier = self.compiled_service().and_then(|service| service.service.outlier.as_ref());
         outlier.is_some_and(Outlier::compares)

@@ -13,6 +13,7 @@
 //! goes on waiting if there is nobody else to ask.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::{Method, header};
 use pingora_error::{Error, ErrorType};
@@ -157,7 +158,7 @@ impl Context {
     }
 
     /// An attempt begins to wait for its answer: what may end the wait.
-    pub fn waits(&mut self, session: &Session, reach: Reach) {
+    pub fn waits(&mut self, session: &Session, reach: impl FnOnce(&Context) -> Option<Reach>) {
         let Some(attempt) = self.attempt.as_ref().filter(|_| self.upgrade.is_none()) else { return };
         let Some(destination) = &self.destination else { return };
         let method = &session.req_header().method;
@@ -168,7 +169,12 @@ impl Context {
         let wait = policy.and_then(|policy| policy.per_try_timeout);
         let trial = self.trial().filter(|_| method.is_safe());
         let shield = trial.filter(|(stamped, arm)| *arm == Arm::Canary && stamped.shield.is_some());
-        let hedge = self.hedge(session, attempt, &reach);
+        let hedge_after = self.hedge_after(session, attempt);
+        if wait.is_none() && shield.is_none() && hedge_after.is_none() {
+            return;
+        }
+        let Some(reach) = reach(self) else { return };
+        let hedge = hedge_after.and_then(|after| self.hedge(after, session, &reach));
         if wait.is_none() && shield.is_none() && hedge.is_none() {
             return;
         }
@@ -202,17 +208,19 @@ impl Context {
     }
 
     /// The wait before a second endpoint is asked beside this one, if one may be.
-    fn hedge(&self, session: &Session, attempt: &Attempt, reach: &Reach) -> Option<Hedge> {
+    fn hedge_after(&self, session: &Session, attempt: &Attempt) -> Option<Duration> {
         let after = self.policy()?.hedge_after?;
         let request = session.req_header();
         let has_body =
             [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|it| request.headers.contains_key(it));
-        let (Hedging::Not, At::Ip(_), Reach::Socket(socket)) = (&self.hedging, &attempt.at, reach) else { return None };
-        if has_body || !socket.is_plain || !matches!(request.method, Method::GET | Method::HEAD) {
-            return None;
-        }
-        let key = peer::key(&self.version()?.balance, request, self);
-        Hedge::new(after, self.elsewhere()?, key, socket)
+        let may_be = !has_body && matches!(request.method, Method::GET | Method::HEAD);
+        (may_be && matches!((&self.hedging, &attempt.at), (Hedging::Not, At::Ip(_)))).then_some(after)
+    }
+
+    fn hedge(&self, after: Duration, session: &Session, reach: &Reach) -> Option<Hedge> {
+        let Reach::Socket(socket) = reach else { return None };
+        let key = peer::key(&self.version()?.balance, session.req_header(), self);
+        socket.is_plain.then(|| Hedge::new(after, self.elsewhere()?, key, socket)).flatten()
     }
 
     /// Goes where a recalled request goes. `false`: it cannot.
