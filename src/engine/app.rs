@@ -28,7 +28,7 @@ use super::held;
 use super::judged::Sent;
 use super::peer;
 use super::protocol;
-use super::recall::{Reach, Recall};
+use super::recall::{Reach, Recall, Why};
 use super::request_id;
 use super::retry;
 use super::services::Services;
@@ -182,14 +182,13 @@ impl ProxyHttp for App {
         if let Some(attempt) = &mut ctx.attempt {
             attempt.reused = reused;
         }
-        if !reused {
+        if !reused && !ctx.hedging.is_race() {
             ctx.connected = Some(ctx.started.elapsed());
             if let Some(attempt) = &ctx.attempt {
                 attempt.endpoint.took_connection(true);
             }
         }
-        let connection = digest.and_then(|digest| digest.socket_digest.as_ref());
-        ctx.waits(session, |ctx| Reach::of(ctx, fd, connection));
+        ctx.waits(session, |ctx| Reach::of(ctx, fd, digest));
         at_once::done(Ok(()))
     }
 
@@ -295,10 +294,12 @@ impl ProxyHttp for App {
         let from_endpoint = *error.esource() == ErrorSource::Upstream;
         if let Some(why) = recalled {
             // The connection broke because we broke it.
-            ctx.judge_recall(why);
-            error.set_retry((from_endpoint || ctx.shared) && ctx.follow(why));
+            let is_ours = from_endpoint || ctx.shared || ctx.hedging.is_race() || matches!(why, Why::Slow(_));
+            ctx.judge_recall(&why);
+            error.set_retry(is_ours && ctx.follow(why));
             return error;
         }
+        ctx.end_race();
         let untouched = session.response_written().is_none();
         // What the endpoint has not begun with may be anything.
         let refused = protocol::was_refused(&error);
@@ -470,12 +471,17 @@ impl App {
 
     /// Makes an endpoint's head one to the client, and learns from it what kind of exchange this is.
     fn reply(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
-        if let Some(why) = ctx.waits_no_more() {
-            // It comes too late, on a connection that is shut down: nothing of it is used.
-            ctx.judge_recall(why);
-            ctx.follow(why);
-            return Err(Error::explain(ErrorType::HTTPStatus(504), "recalled").into_up());
+        match ctx.waits_no_more() {
+            // It begins at the very moment in which a second endpoint was to be asked: nobody is.
+            None | Some(Why::Slow(_)) => {}
+            Some(why) => {
+                // It comes too late, on a connection that is shut down: nothing of it is used.
+                ctx.judge_recall(&why);
+                ctx.follow(why);
+                return Err(Error::explain(ErrorType::HTTPStatus(504), "recalled").into_up());
+            }
         }
+        ctx.end_race();
         if response.headers.len() > ANSWER_FIELDS_MAX {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "too many fields").into_up());
         }

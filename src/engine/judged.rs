@@ -156,13 +156,13 @@ impl Context {
     }
 
     /// What a recalled attempt says about its endpoint and the canary.
-    pub fn judge_recall(&mut self, why: Why) {
+    pub fn judge_recall(&mut self, why: &Why) {
         match why {
             Why::Late | Why::Silent => {
                 self.attempt_failed();
                 self.judge_failure();
             }
-            Why::Withdrawn => {}
+            Why::Withdrawn | Why::Slow(_) => {}
         }
     }
 

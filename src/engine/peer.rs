@@ -13,7 +13,7 @@ use pingora_http::RequestHeader;
 use super::at_once::Boxed;
 use super::context::{Attempt, Context};
 use super::ways::{Way, WayTls, Ways};
-use super::{at_once, decide, entropy, gate, protocol};
+use super::{at_once, decide, entropy, gate, hedge, protocol};
 use crate::config::model::tls::Alpn;
 use crate::config::model::{Balance, BalanceBy, HashKey, Service};
 use crate::endpoints::keeping::Kept;
@@ -30,6 +30,9 @@ const BY_THE_DIALER: &[u8] = b"tls";
 /// Begins the next attempt of the request. Waits while every endpoint that could serve is full, and while somebody else
 /// makes the connection that it is to share; nearly every request waits for neither.
 pub fn next<'a>(request: &RequestHeader, ctx: &'a mut Context, ways: &'a Ways) -> Boxed<'a, Box<HttpPeer>> {
+    if let Some(second) = ctx.hedging.take_second() {
+        return at_once::is(hedge::begin(*second, ctx));
+    }
     let held = ctx.held.clone();
     let Some(destination) = &ctx.destination else {
         return at_once::is(Error::e_explain(ErrorType::InternalError, "forwarding without a destination"));
@@ -98,7 +101,7 @@ fn begin(
     let secure = runtime.secure.as_ref().map(|cell| cell.load());
     pooled.secure = secure.as_ref().map_or(0, |secure| secure.number);
     // Nor may a second chance meet what another second chance left behind: each has a group of its own.
-    peer.group_key = if ctx.stale_retried { FRESH | entropy::next() } else { pooled.key() };
+    peer.group_key = if ctx.stale_retried { unpooled() } else { pooled.key() };
     let announce = service.upstream.proxy_protocol.map(|version| (announced(ctx), version));
     if let Some(whom) = &announce {
         peer.group_key = ways.key_for(peer.group_key, whom);
@@ -138,7 +141,7 @@ fn choose(version: &VersionRuntime, ctx: &Context, wanted: Wanted, queued: bool)
 }
 
 /// What the request is known by, if that matters.
-fn key(balance: &Balance, request: &RequestHeader, ctx: &Context) -> Option<u64> {
+pub(super) fn key(balance: &Balance, request: &RequestHeader, ctx: &Context) -> Option<u64> {
     let BalanceBy::ConsistentHash(key) = &balance.by else { return None };
     match key {
         HashKey::Header(name) => request.headers.get(name).map(|value| fnv1a64(value.as_bytes())),
@@ -163,8 +166,10 @@ pub fn is_for(ctx: &Context, digest: Option<&Digest>) -> bool {
     said.and_then(|said| said.downcast_ref()) == Some(&announced(ctx))
 }
 
-/// Marks connections that are not to come from the pool.
-const FRESH: u64 = 1 << 63;
+/// A group of connections of its own, for one that is not to come from the pool.
+pub(super) fn unpooled() -> u64 {
+    1 << 63 | entropy::next()
+}
 
 /// What connections are pooled by, besides their address.
 #[derive(Debug, Clone, Copy)]
@@ -193,7 +198,7 @@ fn connect_within(service: &Service) -> Duration {
     service.timeouts.connect.min(service.retry.per_try_timeout.unwrap_or(Duration::MAX))
 }
 
-fn peer(at: &At, service: &Service, kept: Kept, fresh: bool) -> Result<HttpPeer> {
+pub(super) fn peer(at: &At, service: &Service, kept: Kept, fresh: bool) -> Result<HttpPeer> {
     let mut peer = match at {
         At::Ip(address) => HttpPeer::new(address, false, String::new()),
         At::Unix(path) => {

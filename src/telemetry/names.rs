@@ -63,6 +63,8 @@ pub const MIRRORED_TOTAL: &str = "switchback_mirrored_total";
 pub const RETRIES_TOTAL: &str = "switchback_retries_total";
 /// Counter: requests that were not asked again because the budget was spent. `service`.
 pub const RETRIES_DENIED_TOTAL: &str = "switchback_retries_denied_total";
+/// Counter: requests that a second endpoint was asked, too. `service`, `version`, `outcome`: see [`crate::outcome::Hedged`].
+pub const HEDGES_TOTAL: &str = "switchback_hedges_total";
 /// Counter: requests turned away because a version works on as much as its circuit allows. `service`, `version`.
 pub const CIRCUIT_REFUSED_TOTAL: &str = "switchback_circuit_refused_total";
 /// Gauge, 0 or 1: so few endpoints are ready that all are asked. `service`, `version`.

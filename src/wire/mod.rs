@@ -15,6 +15,7 @@ pub mod head;
 pub mod head2;
 mod hpack;
 mod messages;
+pub mod opening;
 pub mod proxy_header;
 mod request_line;
 pub mod response;
@@ -26,4 +27,5 @@ pub use body::{BadChunk, BodyTracker};
 pub use head::{
     Head, HeadLimits, Parsed, Refusal, RequestBody, Span, TargetForm, Upgrade, Version, origin_form, parse,
 };
+pub use opening::{Opening, opening};
 pub use response::{Boundary, Cut, Farewell, ResponseTracker};

@@ -59,6 +59,7 @@ mod protocols_http;
 mod protocols_streams;
 mod reload_zd5;
 mod resilience_health;
+mod resilience_hedge;
 mod resilience_kill;
 mod resilience_retry;
 mod rollout;
