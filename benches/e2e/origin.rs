@@ -18,6 +18,9 @@ pub fn start(core: usize) -> io::Result<[SocketAddr; 2]> {
     let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
     let addresses = [listeners[0].local_addr()?, listeners[1].local_addr()?];
     listeners.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
+    // Longer than what the proxies open at once, so that a full queue is never the origin's.
+    // SAFETY: the sockets are open, and listen already.
+    listeners.iter().for_each(|listener| drop(unsafe { libc::listen(listener.as_raw_fd(), 4096) }));
     thread::spawn(move || {
         if let Err(problem) = machine::pin(core).and_then(|()| serve(listeners)) {
             eprintln!("the origin ended: {problem}");
