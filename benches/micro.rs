@@ -1,5 +1,5 @@
 //! The budgets of the pure part: a decision takes the same time with ten routes and with a hundred
-//! thousand, and a new split is made in microseconds.
+//! thousand, an endpoint is chosen among a thousand as fast as among three, and a new split is made in microseconds.
 //!
 //! `cargo bench --bench micro`, or with a filter: `cargo bench --bench micro -- decision`.
 
@@ -14,6 +14,8 @@ use http::{HeaderMap, Method};
 use switchback::analysis::Arm;
 use switchback::config::load::{Source, parse};
 use switchback::config::model::*;
+use switchback::endpoints::budget::Budget;
+use switchback::endpoints::{Ask, Runtime, VersionRuntime, pick};
 use switchback::evidence::{FailedRequest, RequestId, Trial};
 use switchback::limits::{PerClient, Rates, Who};
 use switchback::rollout::{Bad, Failure, Judge};
@@ -342,6 +344,102 @@ fn limits(criterion: &mut Criterion) {
     }
 }
 
+/// What a request costs whose client is asked for at all, and one that may be asked again.
+fn policies(criterion: &mut Criterion) {
+    let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a network")).collect::<Networks>();
+    let mut group = criterion.benchmark_group("access");
+    let open = Access::default();
+    let closed = Access {
+        allow: Some(networks(&["10.0.0.0/8", "192.168.0.0/16", "2001:db8::/32"])),
+        deny: networks(&["10.66.0.0/16"]),
+    };
+    for (what, access) in [("open", open), ("three allowed, one denied", closed)] {
+        let mut at = 0_u32;
+        group.bench_function(what, |bencher| {
+            bencher.iter(|| {
+                at = at.wrapping_add(0x9e37_79b9);
+                let access = black_box(&access);
+                access.is_open() || access.admits(black_box(std::net::Ipv4Addr::from(at).into()))
+            });
+        });
+    }
+    group.finish();
+    let mut group = criterion.benchmark_group("retry budget");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    for threads in [1, 2] {
+        for (what, again) in [("request", false), ("request and one more try", true)] {
+            group.bench_function(BenchmarkId::new(what, threads), |bencher| {
+                bencher.iter_custom(|rounds| {
+                    let budget = Budget::new(threads);
+                    together(threads, |thread| {
+                        for at in 0..rounds {
+                            let now_ms = 1_000 + at / 64;
+                            budget.request(thread, black_box(now_ms));
+                            if again {
+                                black_box(budget.take(thread, black_box(now_ms), 2_000));
+                            }
+                        }
+                    })
+                });
+            });
+        }
+    }
+}
+
+/// One version with so many endpoints.
+fn version(by: &BalanceBy, count: u16, threads: usize) -> Arc<VersionRuntime> {
+    let endpoint = |at: u16| Endpoint::from(EndpointAddress::Ip(([10, 0, (at >> 8) as u8, at as u8], 80).into()));
+    let mut service = service(Intent::Active("v1".into()));
+    let version = Version { endpoints: (0..count).map(endpoint).collect(), revision: None };
+    service.versions = BTreeMap::from([("v1".into(), version)]);
+    service.balance = Balance { by: by.clone(), ..Balance::default() };
+    let mut config = Arc::unwrap_or_clone(config(Shape::Hosts, 1, 0));
+    config.services = BTreeMap::from([("service-0".into(), service)]);
+    let runtime = Runtime::build(&compile(Arc::new(config)).expect("it compiles"), None, threads);
+    runtime.services[0].versions[0].clone()
+}
+
+/// What choosing an endpoint costs, with the exchange that begins and ends there: by method, endpoints and threads.
+/// Every other endpoint has an exchange of somebody else.
+fn balancing(criterion: &mut Criterion) {
+    let methods = [
+        ("round_robin", BalanceBy::RoundRobin),
+        ("least_request", BalanceBy::LeastRequest),
+        ("peak_ewma", BalanceBy::PeakEwma),
+        ("consistent_hash", BalanceBy::ConsistentHash(HashKey::Path)),
+    ];
+    let mut group = criterion.benchmark_group("balancing");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    for (name, by) in methods {
+        for count in [3, 100, 1_000] {
+            for threads in [1, 2] {
+                let version = version(&by, count, threads);
+                for endpoint in version.now().endpoints.iter().step_by(2) {
+                    endpoint.begin(Thread(0));
+                    endpoint.latency.answered(1_000, 1_000);
+                }
+                group.bench_function(BenchmarkId::new(format!("{name}/{count}"), threads), |bencher| {
+                    bencher.iter_custom(|rounds| {
+                        together(threads, |thread| {
+                            let mut luck = u64::from(thread.0);
+                            for at in 0..rounds {
+                                luck = luck.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                                let ask = Ask { key: Some(luck), ..Ask::new(thread, 1_000 + at / 1_024, luck) };
+                                let endpoint = pick(&version, black_box(&ask)).expect("all are ready").endpoint;
+                                endpoint.begin(thread);
+                                if matches!(by, BalanceBy::PeakEwma) {
+                                    endpoint.latency.answered(900 + at % 512, ask.now_ms);
+                                }
+                                endpoint.end(thread);
+                            }
+                        })
+                    });
+                });
+            }
+        }
+    }
+}
+
 /// How long the slowest of the threads takes.
 fn together(threads: usize, work: impl Fn(Thread) + Sync) -> Duration {
     let start = Barrier::new(threads);
@@ -360,5 +458,5 @@ fn together(threads: usize, work: impl Fn(Thread) + Sync) -> Duration {
     })
 }
 
-criterion_group!(benches, matching, choosing, decision, changing, evidence, limits);
+criterion_group!(benches, matching, choosing, decision, changing, evidence, limits, policies, balancing);
 criterion_main!(benches);

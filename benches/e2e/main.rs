@@ -7,6 +7,7 @@
 //! `benches/README.md` says what is measured and how to read it. Loopback only, bounded in count and
 //! time; ends only the processes it started.
 
+mod health;
 mod load;
 mod machine;
 mod origin;
@@ -53,6 +54,9 @@ struct Options {
     /// Measure TLS instead of everything else
     #[arg(long)]
     tls: bool,
+    /// Measure what health checks cost instead of everything else
+    #[arg(long, conflicts_with = "tls")]
+    health: bool,
     /// Say what would be compared, and stop
     #[arg(long)]
     list: bool,
@@ -84,14 +88,18 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let (proxy_core, load_core) = machine::two_cores().ok_or("two cores are needed: one for the proxy alone")?;
     let idle_clients = IDLE_CLIENTS.min(machine::raise_open_files() / 3);
-    let origins = origin::start(load_core)?;
+    let origins = origin::start(load_core, 2)?.try_into().map_err(|_| "two addresses were asked for")?;
     let place = Place { proxy_core, load_core, idle_clients, origins };
     let proxies = place.wanted(options)?;
     if options.list {
         return Ok(());
     }
+    if options.health {
+        return health::run(&place, &proxies, options.rounds, options.seconds);
+    }
     if options.tls {
-        let idle_clients = IDLE_TLS_CLIENTS.min(machine::raise_open_files() / 3);
+        // One descriptor each, in this process and in the proxy's; the origin has as many as requests at once.
+        let idle_clients = IDLE_TLS_CLIENTS.min(machine::raise_open_files().saturating_sub(1000));
         let (rounds, long) = (options.rounds, options.seconds);
         let Place { proxy_core, load_core, origins, .. } = place;
         let tls = tls::Place { proxy_core, load_core, origin: origins[0], rounds, long, idle_clients };
@@ -173,7 +181,10 @@ impl Place {
     }
 
     fn measure(&self, proxy: &Proxy, ask: &Ask, round: usize, long: Duration) -> std::io::Result<Sample> {
-        let running = self.start(proxy)?;
+        self.measure_running(&self.start(proxy)?, ask, round, long)
+    }
+
+    fn measure_running(&self, running: &Running, ask: &Ask, round: usize, long: Duration) -> std::io::Result<Sample> {
         let load = Load::start(ask.clone(), running.address, self.load_core);
         thread::sleep(WARM_UP);
         let processes = running.processes();
@@ -186,7 +197,7 @@ impl Place {
         load.progress.record.store(false, Ordering::Relaxed);
         let mut outcome = load.stop()?;
         Ok(Sample {
-            kind: proxy.kind,
+            kind: running.kind,
             round,
             cpu: (now.running - times.running) as f64 / 1000.0 / answers.max(1) as f64,
             rate: answers as f64 / took.as_secs_f64(),

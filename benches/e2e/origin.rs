@@ -1,5 +1,7 @@
-//! The endpoint behind every proxy: keep-alive, fixed bodies, two addresses that say which they are.
+//! The endpoint behind every proxy: keep-alive, fixed bodies, two addresses that say which they are; or as many as
+//! are wanted.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -13,10 +15,10 @@ use crate::poller::Poller;
 /// Says which of the two addresses answered: `0` or `1`.
 pub const HEADER: &str = "x-origin";
 
-/// Starts the origin on `core`; it serves until the program ends.
-pub fn start(core: usize) -> io::Result<[SocketAddr; 2]> {
-    let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
-    let addresses = [listeners[0].local_addr()?, listeners[1].local_addr()?];
+/// Starts the origin on `core` at so many addresses, which say `0` and `1` in turns; it serves until the program ends.
+pub fn start(core: usize, count: usize) -> io::Result<Vec<SocketAddr>> {
+    let listeners = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<io::Result<Vec<_>>>()?;
+    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
     listeners.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
     // Longer than what the proxies open at once, so that a full queue is never the origin's.
     // SAFETY: the sockets are open, and listen already.
@@ -29,7 +31,7 @@ pub fn start(core: usize) -> io::Result<[SocketAddr; 2]> {
     Ok(addresses)
 }
 
-fn serve(listeners: [TcpListener; 2]) -> io::Result<()> {
+fn serve(listeners: Vec<TcpListener>) -> io::Result<()> {
     let mut poller = Poller::new()?;
     let answers = [Answers::new(0), Answers::new(1)];
     // By file descriptor, which is also the token.
@@ -39,11 +41,14 @@ fn serve(listeners: [TcpListener; 2]) -> io::Result<()> {
     for listener in &listeners {
         poller.add(listener, listener.as_raw_fd() as usize)?;
     }
+    let nth: HashMap<usize, usize> =
+        listeners.iter().enumerate().map(|(nth, listener)| (listener.as_raw_fd() as usize, nth)).collect();
     loop {
         poller.wait(Duration::from_secs(3600), &mut tokens)?;
         for token in &tokens {
-            if let Some(which) = listeners.iter().position(|listener| listener.as_raw_fd() as usize == *token) {
-                while let Ok((socket, _)) = listeners[which].accept() {
+            if let Some(nth) = nth.get(token) {
+                let which = nth % 2;
+                while let Ok((socket, _)) = listeners[*nth].accept() {
                     socket.set_nonblocking(true)?;
                     socket.set_nodelay(true)?;
                     let at = socket.as_raw_fd() as usize;

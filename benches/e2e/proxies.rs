@@ -132,15 +132,35 @@ pub struct Running {
 impl Running {
     /// Starts `proxy` on `core` in front of `origin` and waits until it accepts connections.
     pub fn start(proxy: &Proxy, origin: SocketAddr, core: usize, secure: Option<&Secure>) -> io::Result<Running> {
+        let tls = secure.map_or(String::new(), |secure| tls_text(proxy.kind, secure));
+        let text = |address, admin, folder: &Path| text(proxy.kind, address, admin, folder, origin, &tls);
+        Running::start_as(proxy, core, Some(origin), tls.clone(), text)
+    }
+
+    /// Starts switchback with these routes and services.
+    pub fn start_with(proxy: &Proxy, behind: &str, core: usize) -> io::Result<Running> {
+        let text = |address, admin, _: &Path| switchback_before(address, admin, "") + behind;
+        Running::start_as(proxy, core, None, String::new(), text)
+    }
+
+    fn start_as(
+        proxy: &Proxy,
+        core: usize,
+        origin: Option<SocketAddr>,
+        tls: String,
+        text: impl Fn(SocketAddr, SocketAddr, &Path) -> String,
+    ) -> io::Result<Running> {
         let folder = tempfile::Builder::new().prefix("switchback-bench-").tempdir()?;
         let (address, admin) = free_addresses()?;
-        let tls = secure.map_or(String::new(), |secure| tls_text(proxy.kind, secure));
-        write(folder.path(), &text(proxy.kind, address, admin, folder.path(), origin, &tls))?;
+        write(folder.path(), &text(address, admin, folder.path()))?;
         let file = folder.path().join(FILE);
         let mut command = Command::new(&proxy.program);
         match proxy.kind {
             Kind::Switchback => command.args(["run", "--no-supervisor", "--threads", "1", "-c"]).arg(&file),
-            Kind::Bare => command.args([address.to_string(), origin.to_string(), "1".to_string()]),
+            Kind::Bare => {
+                let origin = origin.ok_or(io::ErrorKind::InvalidInput)?;
+                command.args([address.to_string(), origin.to_string(), "1".to_string()])
+            }
             Kind::Nginx => command.arg("-p").arg(folder.path()).arg("-c").arg(&file),
             Kind::Haproxy => command.args(["-W", "-db", "-f"]).arg(&file),
         };
@@ -226,32 +246,40 @@ fn tls_text(kind: Kind, secure: &Secure) -> String {
     let (cert, key, both) = (secure.file("cert.pem"), secure.file("key.pem"), secure.file("both.pem"));
     match kind {
         Kind::Switchback => format!(
-            ", tls: {{ certificates: [{{ cert_file: {}, key_file: {} }}], alpn: [http/1.1] }}",
+            ", tls: {{ certificates: [{{ cert_file: {}, key_file: {} }}], alpn: [h2, http/1.1] }}",
             cert.display(),
             key.display()
         ),
         Kind::Bare => String::new(),
         Kind::Nginx => format!(
-            " ssl; ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.2 TLSv1.3",
+            " ssl http2; ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.2 TLSv1.3",
             cert.display(),
             key.display()
         ),
-        Kind::Haproxy => format!(" ssl crt {} ssl-min-ver TLSv1.2", both.display()),
+        Kind::Haproxy => format!(" ssl crt {} ssl-min-ver TLSv1.2 alpn h2,http/1.1", both.display()),
     }
+}
+
+/// What stands before the routes.
+fn switchback_before(address: SocketAddr, admin: SocketAddr, tls: &str) -> String {
+    format!(
+        r#"schema: 1
+listeners: {{ web: {{ bind: "{address}"{tls} }} }}
+admin: {{ bind: "{admin}" }}
+"#
+    )
 }
 
 fn text(kind: Kind, address: SocketAddr, admin: SocketAddr, folder: &Path, origin: SocketAddr, tls: &str) -> String {
     match kind {
         Kind::Switchback => format!(
-            r#"schema: 1
-listeners: {{ web: {{ bind: "{address}"{tls} }} }}
-admin: {{ bind: "{admin}" }}
-routes: [{{ name: all, match: {{ path_prefix: / }}, service: origin }}]
+            r#"{}routes: [{{ name: all, match: {{ path_prefix: / }}, service: origin }}]
 services:
   origin:
     versions: {{ v1: {{ endpoints: ["{origin}"] }} }}
     active: v1
-"#
+"#,
+            switchback_before(address, admin, tls)
         ),
         Kind::Bare => String::new(),
         Kind::Nginx => {
@@ -293,12 +321,14 @@ http {{
         }
         Kind::Haproxy => {
             let folder = folder.display();
-            // Two descriptors each, and a few of its own; more than it may open is an error.
-            let most = (machine::raise_open_files() / 2).saturating_sub(100).min(16_000);
+            // It counts two descriptors for each, but clients that do nothing take one: without strict limits it
+            // starts although it might come short.
+            let most = machine::raise_open_files().saturating_sub(1000).min(16_000);
             format!(
                 r#"global
     nbthread 1
     maxconn {most}
+    no strict-limits
     stats socket {folder}/stats.sock mode 600 level admin expose-fd listeners
 defaults
     mode http

@@ -1,8 +1,8 @@
-//! `--tls`: what encryption costs. Full and resumed handshakes, requests over kept connections, and the memory of
-//! connections that do nothing, with one certificate (ECDSA P-256) in front of every proxy.
+//! `--tls`: what encryption costs. Full and resumed handshakes, requests over kept connections of HTTP/1.1 and HTTP/2,
+//! and the memory of connections that do nothing, with one certificate (ECDSA P-256) in front of every proxy.
 //!
-//! The clients take as much of their core as the proxy does of its own, so rates say less than the proxy's
-//! CPU time for each.
+//! The clients take as much of their core as the proxy does of its own, or more, so rates say less than the proxy's
+//! CPU time for each, and what one core could do by that.
 
 use std::error::Error;
 use std::fs;
@@ -16,15 +16,20 @@ use std::time::{Duration, Instant};
 
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore, StreamOwned};
 use tempfile::TempDir;
 
 use crate::machine;
 use crate::proxies::{Kind, Proxy, Running};
+use crate::report;
 
 const NAME: &str = "bench.test";
-/// Clients at once.
+/// Connections at once.
 const CLIENTS: usize = 16;
+/// Requests at once on each connection of HTTP/2.
+const STREAMS: usize = 8;
+/// What does not answer for this long has broken.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// A certificate as each proxy wants it.
 pub struct Secure {
@@ -48,23 +53,25 @@ impl Secure {
         self.folder.path().join(name)
     }
 
-    fn client(&self, resumption: Resumption) -> Result<Arc<ClientConfig>, Box<dyn Error>> {
+    fn client(&self, resumption: Resumption, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, Box<dyn Error>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone())?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.resumption = resumption;
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Ok(Arc::new(config))
     }
 }
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
+type Failure = Box<dyn Error + Send + Sync>;
 
-fn connect(config: &Arc<ClientConfig>, address: SocketAddr) -> Result<Stream, Box<dyn Error + Send + Sync>> {
+fn connect(config: &Arc<ClientConfig>, address: SocketAddr) -> Result<Stream, Failure> {
     let tcp = TcpStream::connect(address)?;
     tcp.set_nodelay(true)?;
-    tcp.set_read_timeout(Some(Duration::from_secs(20)))?;
+    tcp.set_read_timeout(Some(SILENCE))?;
     let connection = ClientConnection::new(config.clone(), ServerName::try_from(NAME)?)?;
     Ok(StreamOwned::new(connection, tcp))
 }
@@ -98,15 +105,116 @@ fn ask(stream: &mut Stream) -> io::Result<()> {
 enum Work {
     /// A new connection and one request, again and again.
     Handshakes { resumed: bool },
-    /// Requests on kept connections.
+    /// Requests on kept connections, one after another.
     Requests,
+    /// The same over HTTP/2, several at once.
+    Streams,
 }
 
-const CELLS: [(&str, Work); 3] = [
+const CELLS: [(&str, Work); 4] = [
     ("handshake + GET 1 KiB, full", Work::Handshakes { resumed: false }),
     ("handshake + GET 1 KiB, resumed", Work::Handshakes { resumed: true }),
-    ("GET 1 KiB, kept", Work::Requests),
+    ("GET 1 KiB, HTTP/1.1, kept", Work::Requests),
+    ("GET 1 KiB, HTTP/2, kept", Work::Streams),
 ];
+
+/// What the clients of one visit have in common.
+struct Clients {
+    config: Arc<ClientConfig>,
+    address: SocketAddr,
+    core: usize,
+    stop: AtomicBool,
+    done: AtomicU64,
+}
+
+impl Clients {
+    fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed)
+    }
+
+    fn count(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection for each request, or one for all.
+    fn ask_again_and_again(&self, work: Work) -> Result<(), Failure> {
+        let mut kept = None;
+        let mut is_first = true;
+        while self.goes_on() {
+            let mut stream = match kept.take() {
+                Some(stream) => stream,
+                None => connect(&self.config, self.address)?,
+            };
+            ask(&mut stream)?;
+            if stream.conn.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+                return Err("it is not TLS 1.3".into());
+            }
+            let resumed = stream.conn.handshake_kind() == Some(HandshakeKind::Resumed);
+            if let Work::Handshakes { resumed: wanted } = work
+                && resumed != wanted
+                && !is_first
+            {
+                return Err(format!("a session was {}", if wanted { "not resumed" } else { "resumed" }).into());
+            }
+            is_first = false;
+            self.count();
+            if work == Work::Requests {
+                kept = Some(stream);
+            }
+        }
+        Ok(())
+    }
+
+    /// All connections of HTTP/2, on one thread.
+    fn stream(self: &Arc<Self>) -> Result<(), Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut asking = tokio::task::JoinSet::new();
+            for _ in 0..CLIENTS {
+                let tcp = tokio::net::TcpStream::connect(self.address).await?;
+                tcp.set_nodelay(true)?;
+                let connector = tokio_rustls::TlsConnector::from(self.config.clone());
+                let stream = connector.connect(ServerName::try_from(NAME)?, tcp).await?;
+                if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                    return Err("it does not speak HTTP/2".into());
+                }
+                let (sender, connection) = h2::client::handshake(stream).await?;
+                tokio::spawn(connection);
+                for _ in 0..STREAMS {
+                    let (clients, sender) = (self.clone(), sender.clone());
+                    asking.spawn(async move { clients.ask_in_streams(sender).await });
+                }
+            }
+            while let Some(ended) = asking.join_next().await {
+                ended??;
+            }
+            Ok(())
+        })
+    }
+
+    async fn ask_in_streams(&self, sender: h2::client::SendRequest<bytes::Bytes>) -> Result<(), Failure> {
+        while self.goes_on() {
+            let request = http::Request::get(format!("https://{NAME}/small")).body(())?;
+            let (answer, _) = sender.clone().ready().await?.send_request(request, true)?;
+            let answer = tokio::time::timeout(SILENCE, answer).await??;
+            if answer.status() != http::StatusCode::OK {
+                return Err(format!("status {}", answer.status()).into());
+            }
+            let mut body = answer.into_body();
+            let mut length = 0;
+            while let Some(data) = body.data().await {
+                let data = data?;
+                length += data.len();
+                body.flow_control().release_capacity(data.len())?;
+            }
+            if length != 1024 {
+                return Err(format!("{length} bytes").into());
+            }
+            self.count();
+        }
+        Ok(())
+    }
+}
 
 pub struct Place {
     pub proxy_core: usize,
@@ -117,26 +225,48 @@ pub struct Place {
     pub idle_clients: usize,
 }
 
+/// One visit.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// CPU microseconds of the proxy for each.
+    cpu: f64,
+    rate: f64,
+    /// Share of the time in which the proxy could have run but did not get its core.
+    wait: f64,
+}
+
 impl Place {
     pub fn run(&self, proxies: &[Proxy], secure: &Secure) -> Result<(), Box<dyn Error>> {
         let proxies: Vec<&Proxy> = proxies.iter().filter(|proxy| proxy.kind != Kind::Bare).collect();
+        println!("\n{} rounds of {:?}, {CLIENTS} connections; medians of rounds\n", self.rounds, self.long);
         for (title, work) in CELLS {
-            println!("{title}: CPU us of the proxy for each (median of {}), for each second", self.rounds);
             let mut all = vec![Vec::new(); proxies.len()];
-            for _ in 0..self.rounds {
-                for (at, proxy) in proxies.iter().enumerate() {
+            for round in 0..self.rounds {
+                let mut order = proxies.iter().enumerate().collect::<Vec<_>>();
+                if round % 2 == 1 {
+                    order.reverse();
+                }
+                for (at, proxy) in order {
                     all[at].push(self.measure(proxy, secure, work)?);
                 }
             }
-            for (proxy, samples) in proxies.iter().zip(&mut all) {
-                samples.sort_by(|a, b| a.0.total_cmp(&b.0));
-                let (cpu, rate) = samples[samples.len() / 2];
-                println!("  {:<12} {cpu:>8.1} us {rate:>8.0}/s", proxy.kind.name());
-            }
+            let median = |samples: &[Seen], of: fn(&Seen) -> f64| report::median(samples.iter().map(of).collect());
+            let rows = proxies.iter().zip(&all).map(|(proxy, samples)| {
+                let cpu = median(samples, |seen| seen.cpu);
+                let numbers = [
+                    (cpu, 1),
+                    (cpu.map(|cpu| 1e6 / cpu), 0),
+                    (median(samples, |seen| seen.rate), 0),
+                    (median(samples, |seen| seen.wait), 2),
+                ];
+                (proxy.kind, numbers)
+            });
+            println!("{}\n", report::tls(title, rows));
         }
-        println!("{} idle connections: KiB for each", self.idle_clients);
+        println!("memory of connections that asked once and do nothing, for each");
         for proxy in proxies {
-            println!("  {:<12} {:>8.1} KiB", proxy.kind.name(), self.hold(proxy, secure)?);
+            let (count, each) = self.hold(proxy, secure)?;
+            println!("  {:<12} {each:>8.1} KiB ({count} connections)", proxy.kind.name());
         }
         Ok(())
     }
@@ -145,54 +275,55 @@ impl Place {
         Running::start(proxy, self.origin, self.proxy_core, Some(secure))
     }
 
-    /// CPU time of the proxy for one, and how many in a second.
-    fn measure(&self, proxy: &Proxy, secure: &Secure, work: Work) -> Result<(f64, f64), Box<dyn Error>> {
+    fn measure(&self, proxy: &Proxy, secure: &Secure, work: Work) -> Result<Seen, Box<dyn Error>> {
         let running = self.start(proxy, secure)?;
-        let resumption = match work {
-            Work::Handshakes { resumed: true } => Resumption::in_memory_sessions(64),
-            Work::Handshakes { resumed: false } | Work::Requests => Resumption::disabled(),
+        let config = match work {
+            Work::Handshakes { resumed: true } => secure.client(Resumption::in_memory_sessions(64), &[])?,
+            Work::Handshakes { resumed: false } | Work::Requests => secure.client(Resumption::disabled(), &[])?,
+            Work::Streams => secure.client(Resumption::disabled(), &[b"h2"])?,
         };
-        let config = secure.client(resumption)?;
-        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let clients: Vec<_> = (0..CLIENTS)
+        let clients = Arc::new(Clients {
+            config,
+            address: running.address,
+            core: self.load_core,
+            stop: AtomicBool::new(false),
+            done: AtomicU64::new(0),
+        });
+        let threads: Vec<_> = (0..if work == Work::Streams { 1 } else { CLIENTS })
             .map(|_| {
-                let (config, stop, done) = (config.clone(), stop.clone(), done.clone());
-                let (address, core) = (running.address, self.load_core);
-                thread::spawn(move || -> Result<(), Box<dyn Error + Send + Sync>> {
-                    machine::pin(core)?;
-                    let mut kept = None;
-                    while !stop.load(Ordering::Relaxed) {
-                        let mut stream = match kept.take() {
-                            Some(stream) => stream,
-                            None => connect(&config, address)?,
-                        };
-                        ask(&mut stream)?;
-                        done.fetch_add(1, Ordering::Relaxed);
-                        if work == Work::Requests {
-                            kept = Some(stream);
-                        }
+                let clients = clients.clone();
+                thread::spawn(move || -> Result<(), Failure> {
+                    machine::pin(clients.core)?;
+                    match work {
+                        Work::Handshakes { .. } | Work::Requests => clients.ask_again_and_again(work),
+                        Work::Streams => clients.stream(),
                     }
-                    Ok(())
                 })
             })
             .collect();
         thread::sleep(Duration::from_millis(300));
         let processes = running.processes();
-        let (began, before, times) = (Instant::now(), done.load(Ordering::Relaxed), machine::times(&processes));
+        let done = || clients.done.load(Ordering::Relaxed);
+        let (began, before, times) = (Instant::now(), done(), machine::times(&processes));
         thread::sleep(self.long);
-        let (after, now, took) = (done.load(Ordering::Relaxed), machine::times(&processes), began.elapsed());
-        stop.store(true, Ordering::Relaxed);
-        for client in clients {
-            client.join().map_err(|_| "a client panicked")?.map_err(|why| why.to_string())?;
+        let (after, now, took) = (done(), machine::times(&processes), began.elapsed());
+        clients.stop.store(true, Ordering::Relaxed);
+        for thread in threads {
+            let ended = thread.join().map_err(|_| "a client panicked")?;
+            ended.map_err(|why| format!("{}: {why}", proxy.kind.name()))?;
         }
         let count = (after - before).max(1) as f64;
-        Ok(((now.running - times.running) as f64 / 1000.0 / count, count / took.as_secs_f64()))
+        Ok(Seen {
+            cpu: (now.running - times.running) as f64 / 1000.0 / count,
+            rate: count / took.as_secs_f64(),
+            wait: (now.waiting - times.waiting) as f64 / took.as_nanos() as f64,
+        })
     }
 
-    /// KiB of the proxy for one connection that asked once and does nothing.
-    fn hold(&self, proxy: &Proxy, secure: &Secure) -> Result<f64, Box<dyn Error>> {
+    /// How many connections that asked once and do nothing, and KiB of the proxy for each.
+    fn hold(&self, proxy: &Proxy, secure: &Secure) -> Result<(usize, f64), Box<dyn Error>> {
         let running = self.start(proxy, secure)?;
-        let config = secure.client(Resumption::disabled())?;
+        let config = secure.client(Resumption::disabled(), &[])?;
         let open = |count: usize| -> Result<Vec<Stream>, Box<dyn Error>> {
             let mut streams = Vec::with_capacity(count);
             for _ in 0..count {
@@ -206,11 +337,11 @@ impl Place {
         drop(open(64)?);
         thread::sleep(Duration::from_millis(300));
         let before = machine::pss_kib(&running.processes());
-        let streams = open(self.idle_clients)?;
+        let mut streams = open(self.idle_clients)?;
         thread::sleep(Duration::from_millis(500));
         let grown = machine::pss_kib(&running.processes()).saturating_sub(before);
-        let each = grown as f64 / streams.len() as f64;
-        drop(streams);
-        Ok(each)
+        // All are there still: the first, which has waited for longest, is answered again.
+        ask(&mut streams[0])?;
+        Ok((streams.len(), grown as f64 / streams.len() as f64))
     }
 }

@@ -284,16 +284,15 @@ impl Watch {
             }
         };
         let Some(health) = changed else {
-            match (before, seen) {
-                (Health::Unknown, Seen::Pass) => {
-                    self.endpoint.last_change.store(Arc::new(format!("not trusted yet: {why}")));
-                }
-                (Health::Unknown, _) => self.endpoint.last_change.store(Arc::new(format!("no pass yet: {why}"))),
-                (Health::Failing | Health::Down, Seen::Pass) if !still.is_zero() => {
-                    self.endpoint.last_change.store(Arc::new(format!("{}: {why}", word(before))));
-                }
-                (Health::Unchecked | Health::Healthy | Health::Failing | Health::Down, _) => {}
-            }
+            // Why it gets no traffic is told as it is now, not as it was when the traffic was taken from it.
+            let told = match (before, seen) {
+                (Health::Unknown, Seen::Pass) => format!("not trusted yet: {why}"),
+                (Health::Unknown, _) => format!("no pass yet: {why}"),
+                (Health::Failing | Health::Down, Seen::Pass) if still.is_zero() => return,
+                (Health::Failing | Health::Down, _) => format!("{}: {why}", word(before)),
+                (Health::Unchecked | Health::Healthy, _) => return,
+            };
+            self.endpoint.last_change.store(Arc::new(told));
             return;
         };
         self.endpoint.set_health(health);

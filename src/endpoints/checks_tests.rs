@@ -127,6 +127,25 @@ async fn what_does_not_answer_is_down_and_what_is_gone_is_not_asked() {
 }
 
 #[tokio::test]
+async fn why_it_is_out_is_told_as_it_is_now() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    let says_nothing = AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            drop(listener.accept().await);
+        }
+    }));
+    let checks = Checks::start(Handle::current(), Events::default());
+    let runtime = testing::runtime(&[("shop", testing::checked(&[port], 1))]);
+    checks.bring_in_line(&runtime, |_| Some(definition(10)));
+    let endpoint = &runtime.services[0].versions[0].endpoints()[0];
+    until("asked more than once", || endpoint.last_change.load().contains("in a row")).await;
+    assert!(!endpoint.last_change.load().contains("refused"), "{}", endpoint.last_change.load());
+    drop(says_nothing);
+    until("nobody is there any more", || endpoint.last_change.load().contains("refused")).await;
+}
+
+#[tokio::test]
 async fn reconcile_checks_what_is_live_as_its_service_says() {
     let origin = origin().await;
     let codes = Arc::new(crate::outcome::CodesRegistry::new(1));

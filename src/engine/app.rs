@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::Version;
 use http::header;
+use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -67,11 +68,11 @@ pub struct Incoming {
     pub grpc: Option<Arc<Call>>,
 }
 
-/// Runs `poll` with `incoming` as the request that begins in it. Also says whether one began.
-pub fn with_incoming<R>(incoming: &Incoming, poll: impl FnOnce() -> R) -> (R, bool) {
-    NEXT.set(Some(incoming.clone()));
+/// Runs `poll` with `incoming` as the request that begins in it. Gives it back if none began.
+pub fn with_incoming<R>(incoming: Incoming, poll: impl FnOnce() -> R) -> (R, Option<Incoming>) {
+    NEXT.set(Some(incoming));
     let result = poll();
-    (result, NEXT.take().is_none())
+    (result, NEXT.take())
 }
 
 #[async_trait]
@@ -86,6 +87,18 @@ impl ProxyHttp for App {
         context
     }
 
+    /// None: the engine's own, which does nothing here, would be set up for each request.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    fn early_request_filter<'a, 'b, 'c, 'd>(&'a self, _: &'b mut Session, _: &'c mut Context) -> Boxed<'d, ()>
+    where
+        'a: 'd,
+        'b: 'd,
+        'c: 'd,
+    {
+        at_once::done(Ok(()))
+    }
+
     fn request_filter<'a, 'b, 'c, 'd>(&'a self, session: &'b mut Session, ctx: &'c mut Context) -> Boxed<'d, bool>
     where
         'a: 'd,
@@ -94,13 +107,47 @@ impl ProxyHttp for App {
     {
         self.prepare(session, ctx);
         match self.direct(session.req_header(), ctx, false) {
-            Directed::Forward => at_once::go_on(),
+            Directed::Forward => at_once::no(),
             directed => Box::pin(self.finish(directed, session, ctx)),
         }
     }
 
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        peer::next(session.req_header(), ctx).await
+    fn proxy_upstream_filter<'a, 'b, 'c, 'd>(&'a self, _: &'b mut Session, _: &'c mut Context) -> Boxed<'d, bool>
+    where
+        'a: 'd,
+        'b: 'd,
+        'c: 'd,
+    {
+        at_once::yes()
+    }
+
+    fn upstream_peer<'a, 'b, 'c, 'd>(
+        &'a self,
+        session: &'b mut Session,
+        ctx: &'c mut Context,
+    ) -> Boxed<'d, Box<HttpPeer>>
+    where
+        'a: 'd,
+        'b: 'd,
+        'c: 'd,
+    {
+        peer::next(session.req_header(), ctx)
+    }
+
+    fn request_body_filter<'a, 'b, 'c, 'd, 'e>(
+        &'a self,
+        _: &'b mut Session,
+        _: &'c mut Option<Bytes>,
+        _end_of_stream: bool,
+        _: &'d mut Context,
+    ) -> Boxed<'e, ()>
+    where
+        'a: 'e,
+        'b: 'e,
+        'c: 'e,
+        'd: 'e,
+    {
+        at_once::done(Ok(()))
     }
 
     fn connected_to_upstream<'a, 'b, 'c, 'd, 'e, 'f>(
@@ -130,9 +177,7 @@ impl ProxyHttp for App {
             }
         }
         let connection = digest.and_then(|digest| digest.socket_digest.as_ref());
-        if let Some(reach) = Reach::of(ctx, fd, connection) {
-            ctx.waits(session, reach);
-        }
+        ctx.waits(session, |ctx| Reach::of(ctx, fd, connection));
         at_once::done(Ok(()))
     }
 
@@ -153,6 +198,21 @@ impl ProxyHttp for App {
             ctx.mirror(session.req_header(), request);
         }
         at_once::done(forwarded)
+    }
+
+    fn upstream_response_filter<'a, 'b, 'c, 'd, 'e>(
+        &'a self,
+        _: &'b mut Session,
+        _: &'c mut ResponseHeader,
+        _: &'d mut Context,
+    ) -> Boxed<'e, ()>
+    where
+        'a: 'e,
+        'b: 'e,
+        'c: 'e,
+        'd: 'e,
+    {
+        at_once::done(Ok(()))
     }
 
     fn response_filter<'a, 'b, 'c, 'd, 'e>(
@@ -350,6 +410,7 @@ impl ProxyHttp for App {
 
 impl App {
     fn prepare(&self, session: &mut Session, ctx: &mut Context) {
+        headers::forget_letter_case(session.req_header_mut());
         // Every wait on the client has its deadline in the link.
         session.set_read_timeout(None);
         if session.req_header().version == Version::HTTP_10 {
@@ -461,7 +522,7 @@ impl App {
 
     /// The endpoint has begun its final answer.
     fn answered(&self, status: u16, ctx: &mut Context) {
-        ctx.first_byte = Some(ctx.started.elapsed());
+        ctx.note_first_byte();
         match matches!(status, 502..=504) || ctx.grpc_status == Some(grpc::UNAVAILABLE) {
             true => ctx.attempt_failed(),
             false => ctx.time_endpoint(false),

@@ -11,7 +11,7 @@ use pingora_error::Result;
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 struct Done;
-struct GoOn;
+struct Is<const ANSWER: bool>;
 struct Nothing;
 
 impl Future for Done {
@@ -22,11 +22,11 @@ impl Future for Done {
     }
 }
 
-impl Future for GoOn {
+impl<const ANSWER: bool> Future for Is<ANSWER> {
     type Output = Result<bool>;
 
     fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<bool>> {
-        Poll::Ready(Ok(false))
+        Poll::Ready(Ok(ANSWER))
     }
 }
 
@@ -41,13 +41,21 @@ impl Future for Nothing {
 pub fn done<'a>(result: Result<()>) -> Boxed<'a, ()> {
     match result {
         Ok(()) => Box::pin(Done),
-        Err(error) => Box::pin(std::future::ready(Err(error))),
+        Err(error) => is(Err(error)),
     }
 }
 
-/// For `request_filter`: the request was not answered here.
-pub fn go_on<'a>() -> Boxed<'a, bool> {
-    Box::pin(GoOn)
+/// For answers that have a size, and failures.
+pub fn is<'a, T: Send + 'a>(result: Result<T>) -> Boxed<'a, T> {
+    Box::pin(std::future::ready(result))
+}
+
+pub fn yes<'a>() -> Boxed<'a, bool> {
+    Box::pin(Is::<true>)
+}
+
+pub fn no<'a>() -> Boxed<'a, bool> {
+    Box::pin(Is::<false>)
 }
 
 pub fn nothing<'a>() -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {

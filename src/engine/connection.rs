@@ -31,6 +31,8 @@ use crate::wire::response;
 /// How long a client may take to notice that we are done: reading what it still sends keeps the kernel
 /// from resetting the connection and destroying the answer on its way.
 const LINGER: Duration = Duration::from_secs(2);
+/// Whoever has just connected is about to ask: such a connection is not idle yet, whatever `linger` says of idle ones.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 const LINGER_AT_THE_END: Duration = Duration::from_millis(250);
 
 /// What a data thread handles requests with.
@@ -68,8 +70,7 @@ pub async fn serve(engine: &Rc<Engine>, link: &Arc<Link>) {
         return http2::serve(engine, link, &client).await;
     }
     let recall = Arc::new(Recall::default());
-    // With TLS the handshake has said what is spoken.
-    let mut is_first = link.secure.is_none();
+    let mut is_first = true;
     loop {
         let next = next_head(engine, link, std::mem::take(&mut is_first)).await;
         let keep = match next {
@@ -82,7 +83,7 @@ pub async fn serve(engine: &Rc<Engine>, link: &Arc<Link>) {
                     recall: recall.clone(),
                     grpc: None,
                 };
-                exchange(engine, incoming, &head).await
+                exchange(engine, link, &recall, incoming, &head).await
             }
             Next::Close => return,
             Next::Refuse { status, why, head_only } => {
@@ -115,12 +116,14 @@ pub(super) fn head_limits(config: &Listener) -> HeadLimits {
 async fn next_head(engine: &Engine, link: &Arc<Link>, is_first: bool) -> Next {
     let (limits, idle, header, may_begin_http2) = {
         let config = link.listener().config.load();
-        let may_begin_http2 = is_first && config.http2.prior_knowledge;
+        // With TLS the handshake has said what is spoken.
+        let may_begin_http2 = is_first && link.secure.is_none() && config.http2.prior_knowledge;
         (head_limits(&config), config.timeouts.idle, config.timeouts.header, may_begin_http2)
     };
     // One byte more than a head may have, so that too much can be told from not yet enough.
     let room = limits.bytes + 1;
     let idle_until = clock::deadline_in(idle);
+    let expected_until = if is_first { clock::deadline_in(FIRST_REQUEST) } else { 0 };
     let mut head_until = 0;
     let mut scanned = 0;
     poll_fn(|cx| {
@@ -166,10 +169,15 @@ async fn next_head(engine: &Engine, link: &Arc<Link>, is_first: bool) -> Next {
             }
             let stage = engine.services.stage.get();
             let is_idle = head_until == 0;
-            if stage == Stage::Cut || (is_idle && stage == Stage::CloseIdle) {
+            let is_expected = expected_until > clock::now_ms();
+            if stage == Stage::Cut || (is_idle && stage == Stage::CloseIdle && !is_expected) {
                 return Poll::Ready(Next::Close);
             }
-            let deadline = if is_idle { idle_until } else { head_until };
+            let deadline = match (is_idle, stage) {
+                (true, Stage::CloseIdle) => expected_until.min(idle_until),
+                (true, _) => idle_until,
+                (false, _) => head_until,
+            };
             if deadline <= clock::now_ms() {
                 return Poll::Ready(match is_idle {
                     true => Next::Close,
@@ -186,15 +194,14 @@ async fn next_head(engine: &Engine, link: &Arc<Link>, is_first: bool) -> Next {
 }
 
 /// Lets the engine handle one request. `true`: the connection may serve another.
-async fn exchange(engine: &Engine, incoming: Incoming, head: &Head) -> bool {
-    let link = &incoming.link;
+async fn exchange(engine: &Engine, link: &Arc<Link>, recall: &Recall, incoming: Incoming, head: &Head) -> bool {
     link.skip(head.skip);
     link.begin(head.len, BodyTracker::new(head.body), head.expect_continue, waits(link));
     let mut session = ServerSession::new_http1(Box::new(EngineIo(link.clone())));
     // Lives until the client's wish is known; idle time between requests is this module's.
     session.set_keepalive(Some(0));
     let mut handled = engine.proxy.process_new_http(session, &engine.never);
-    let mut under_way = UnderWay::new(engine, &incoming);
+    let mut under_way = UnderWay::new(engine, link, recall, incoming);
     let end = poll_fn(|cx| {
         link.connection.register(cx.waker());
         match under_way.poll(cx, handled.as_mut()) {

@@ -267,6 +267,13 @@ impl Context {
         }
     }
 
+    /// The answer begins; nobody is asked for the time who does not want to know.
+    pub fn note_first_byte(&mut self) {
+        if self.line.is_some() || self.compares_endpoints() {
+            self.first_byte = Some(self.started.elapsed());
+        }
+    }
+
     fn compares_endpoints(&self) -> bool {
         let outlier = self.compiled_service().and_then(|service| service.service.outlier.as_ref());
         outlier.is_some_and(Outlier::compares)

@@ -5,15 +5,21 @@
 //! engine's own request policy is to be off (`HttpUpstreamRequestPolicy::preserve()`), or this is done twice.
 //! The body's framing (`Content-Length`, `Transfer-Encoding: chunked`) is left to the engine; `wire` has made
 //! sure that it can be read in one way only.
+//!
+//! Names are case-insensitive (RFC 9110 section 5.1) and pass without the letter case they came with: the engine would
+//! keep it in a second map beside the values, which costs a request more than all that is decided here
+//! (`docs/decisions/0030-letter-case.md`).
 
+use std::mem;
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{StatusCode, Version};
+use http::{Request, Response, StatusCode, Version, request, response};
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -26,31 +32,45 @@ const VIA_10: HeaderValue = HeaderValue::from_static("1.0 switchback");
 const VIA_11: HeaderValue = HeaderValue::from_static("1.1 switchback");
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 const VIA_20: HeaderValue = HeaderValue::from_static("2.0 switchback");
+const UPGRADES: HeaderValue = HeaderValue::from_static("Upgrade");
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// Room for what every request gets, so that its map grows once.
+const ADDED: usize = 12;
 const OURS: &str = "x-switchback-";
 /// Who a client is, by its certificate: ours to say, whether or not the listener asks for one. The second is the
 /// name that RFC 9440 gives it, which we never send.
 const CERTIFICATE: [&str; 2] = ["x-client-cert-", "client-cert"];
 
 /// What is the same for every request of one client connection, written once.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Client {
+    ip: IpAddr,
     address: HeaderValue,
     listener_port: HeaderValue,
-    /// `for=192.0.2.1` or `for="[2001:db8::1]"`.
-    forwarded: Box<str>,
+    /// As the first request got it: nearly always, a connection asks for one host.
+    forwarded: OnceLock<Forwarded>,
+}
+
+/// A `Forwarded` element, and the host that it names.
+#[derive(Debug)]
+struct Forwarded {
+    host: Option<Box<str>>,
+    value: HeaderValue,
 }
 
 impl Client {
     pub fn new(address: IpAddr, listener_port: u16) -> Client {
-        let address = address.to_canonical();
-        let forwarded = match address {
-            IpAddr::V4(address) => format!("for={address}"),
-            IpAddr::V6(address) => format!("for=\"[{address}]\""),
-        };
+        let ip = address.to_canonical();
         Client {
-            address: visible(address.to_string()),
+            ip,
+            address: visible(ip.to_string()),
             listener_port: HeaderValue::from(listener_port),
-            forwarded: forwarded.into(),
+            forwarded: OnceLock::new(),
         }
     }
 }
@@ -76,107 +96,122 @@ pub struct Hop<'a> {
     pub edits: &'a HeaderEdits,
 }
 
+/// Gives up the letter case of names, for a request whose target is in origin form (`wire::origin_form`).
+pub fn forget_letter_case(request: &mut RequestHeader) {
+    if request.has_case() {
+        edit_request(request, |_| {});
+    }
+}
+
+fn edit_request<R>(request: &mut RequestHeader, edit: impl FnOnce(&mut HeaderMap) -> R) -> R {
+    let nothing = Request::new(()).into_parts().0;
+    let mut parts = request::Parts::from(mem::replace(request, RequestHeader::from(nothing)));
+    let result = edit(&mut parts.headers);
+    *request = RequestHeader::from(parts);
+    result
+}
+
 /// Makes the client's request, in origin form (`wire::origin_form`), one to an endpoint. For `upstream_request_filter`; a retry starts from the client's
 /// own fields again. `version` is the client's: the engine has already made the request HTTP/1.1. Fails only if
 /// `path_and_query` is not a request target.
 pub fn to_endpoint(request: &mut RequestHeader, version: Version, hop: &Hop<'_>) -> Result<()> {
+    edit_request(request, |fields| fields_to_endpoint(fields, version, hop));
+    match hop.path_and_query {
+        Some(path) => request.set_raw_path(path.as_bytes()),
+        None => Ok(()),
+    }
+}
+
+fn fields_to_endpoint(fields: &mut HeaderMap, version: Version, hop: &Hop<'_>) {
     let via = match version {
         Version::HTTP_10 => VIA_10,
         Version::HTTP_2 => VIA_20,
         _ => VIA_11,
     };
-    let trailers = hop.trailers && request.headers.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
-    strip_nominated(request);
-    strip_known(request);
+    let trailers = hop.trailers && fields.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
+    fields.reserve(ADDED);
+    strip(fields, |name| ends_at_hop(name) || name == "proxy-authorization" || is_impostor(name));
     if trailers {
-        request.insert_header(TE, HeaderValue::from_static("trailers"))?;
+        fields.insert(TE, HeaderValue::from_static("trailers"));
     }
-    request.remove_header(&PROXY_AUTHORIZATION);
-    strip_impostors(request);
     if hop.upgrade == Some(Upgrade::WebSocket) {
-        request.insert_header(CONNECTION, HeaderValue::from_static("Upgrade"))?;
-        request.insert_header("Upgrade", HeaderValue::from_static("websocket"))?;
+        fields.insert(CONNECTION, UPGRADES);
+        fields.insert(UPGRADE, WEBSOCKET);
     }
-    if request.headers.get(TRANSFER_ENCODING).is_some_and(|coding| coding != CHUNKED) {
+    if fields.get(TRANSFER_ENCODING).is_some_and(|coding| coding != CHUNKED) {
         // An endpoint that does not know `Chunked` for what it is would find another end of the body.
-        request.insert_header(TRANSFER_ENCODING, CHUNKED)?;
+        fields.insert(TRANSFER_ENCODING, CHUNKED);
     }
-    if let Some(path) = hop.path_and_query {
-        request.set_raw_path(path.as_bytes())?;
-    }
+    let host = fields.get(HOST).cloned();
+    let has_host = host.is_some();
     match hop.proxied {
-        None => tell_of_client(request, hop)?,
-        Some(client) => tell_of_proxy(request, hop, client)?,
+        None => tell_of_client(fields, hop, host),
+        Some(client) => tell_of_proxy(fields, hop, host, client),
     }
-    if !request.headers.contains_key(HOST) {
-        // An HTTP/1.0 client may have no Host; the request that goes on is HTTP/1.1 and must.
-        request.insert_header(HOST, HeaderValue::from_static(""))?;
-    }
-    request.append_header("Via", via)?;
+    fields.append(VIA, via);
     if let Some(host) = hop.host_rewrite {
-        request.insert_header(HOST, host.clone())?;
+        fields.insert(HOST, host.clone());
+    } else if !has_host {
+        // An HTTP/1.0 client may have no Host; the request that goes on is HTTP/1.1 and must.
+        fields.insert(HOST, HeaderValue::from_static(""));
     }
     if let Some(certificate) = hop.certificate {
-        request.insert_header("X-Client-Cert-Subject", certificate.subject.clone())?;
-        request.insert_header("X-Client-Cert-Issuer", certificate.issuer.clone())?;
-        request.insert_header("X-Client-Cert-Fingerprint", certificate.fingerprint.clone())?;
-        if let Some(alternatives) = &certificate.alternatives {
-            request.insert_header("X-Client-Cert-San", alternatives.clone())?;
-        }
+        tell_of_certificate(fields, certificate);
     }
     if let Some((header, name)) = hop.name {
-        request.insert_header(header, name.clone())?;
+        fields.insert(header, name.clone());
     }
-    edit(request, hop.edits)
+    edit(fields, hop.edits);
 }
 
 /// The peer is the client: whatever it says of itself is replaced.
-fn tell_of_client(request: &mut RequestHeader, hop: &Hop<'_>) -> Result<()> {
-    request.insert_header("X-Forwarded-For", hop.client.address.clone())?;
-    request.insert_header("X-Real-IP", hop.client.address.clone())?;
-    request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(hop.scheme))?;
-    request.insert_header("X-Forwarded-Port", hop.client.listener_port.clone())?;
-    match request.headers.get(HOST).cloned() {
-        Some(host) => {
-            request.insert_header("Forwarded", forwarded(hop, Some(&host)))?;
-            request.insert_header("X-Forwarded-Host", host)?;
-        }
-        None => {
-            request.insert_header("Forwarded", forwarded(hop, None))?;
-            request.remove_header("x-forwarded-host");
-        }
-    }
-    Ok(())
+fn tell_of_client(fields: &mut HeaderMap, hop: &Hop<'_>, host: Option<HeaderValue>) {
+    fields.insert(X_FORWARDED_FOR, hop.client.address.clone());
+    fields.insert(X_REAL_IP, hop.client.address.clone());
+    fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static(hop.scheme));
+    fields.insert(X_FORWARDED_PORT, hop.client.listener_port.clone());
+    fields.insert(FORWARDED, forwarded(hop, host.as_ref()));
+    match host {
+        Some(host) => fields.insert(X_FORWARDED_HOST, host),
+        None => fields.remove(X_FORWARDED_HOST),
+    };
 }
 
 /// The peer is a proxy that is believed: the lists get one more element, and of the rest only what it does not say is
 /// filled in.
-fn tell_of_proxy(request: &mut RequestHeader, hop: &Hop<'_>, client: IpAddr) -> Result<()> {
-    let host = request.headers.get(HOST).cloned();
+fn tell_of_proxy(fields: &mut HeaderMap, hop: &Hop<'_>, host: Option<HeaderValue>, client: IpAddr) {
     let ours = forwarded(hop, host.as_ref());
-    for (name, element) in [("X-Forwarded-For", &hop.client.address), ("Forwarded", &ours)] {
+    for (name, element) in [(X_FORWARDED_FOR, &hop.client.address), (FORWARDED, &ours)] {
         let mut list: Vec<u8> = Vec::new();
-        for line in request.headers.get_all(name).iter().chain([element]) {
+        for line in fields.get_all(&name).iter().chain([element]) {
             if !list.is_empty() && !line.is_empty() {
                 list.extend_from_slice(b", ");
             }
             list.extend_from_slice(line.as_bytes());
         }
         let value = HeaderValue::from_maybe_shared(Bytes::from(list)).unwrap_or_else(|_| element.clone());
-        request.insert_header(name, value)?;
+        fields.insert(name, value);
     }
-    request.insert_header("X-Real-IP", visible(client.to_string()))?;
+    fields.insert(X_REAL_IP, visible(client.to_string()));
     let filled = [
-        ("X-Forwarded-Proto", Some(HeaderValue::from_static(hop.scheme))),
-        ("X-Forwarded-Port", Some(hop.client.listener_port.clone())),
-        ("X-Forwarded-Host", host),
+        (X_FORWARDED_PROTO, Some(HeaderValue::from_static(hop.scheme))),
+        (X_FORWARDED_PORT, Some(hop.client.listener_port.clone())),
+        (X_FORWARDED_HOST, host),
     ];
     for (name, value) in filled {
-        if let Some(value) = value.filter(|_| !request.headers.contains_key(name)) {
-            request.insert_header(name, value)?;
+        if let Some(value) = value {
+            fields.entry(name).or_insert(value);
         }
     }
-    Ok(())
+}
+
+fn tell_of_certificate(fields: &mut HeaderMap, certificate: &ClientCertificate) {
+    fields.insert(HeaderName::from_static("x-client-cert-subject"), certificate.subject.clone());
+    fields.insert(HeaderName::from_static("x-client-cert-issuer"), certificate.issuer.clone());
+    fields.insert(HeaderName::from_static("x-client-cert-fingerprint"), certificate.fingerprint.clone());
+    if let Some(alternatives) = &certificate.alternatives {
+        fields.insert(HeaderName::from_static("x-client-cert-san"), alternatives.clone());
+    }
 }
 
 /// The answer of an endpoint cannot be passed on: 502.
@@ -197,29 +232,29 @@ pub fn check_response(response: &mut ResponseHeader, asked: Option<Upgrade>) -> 
             return bad("it changes to a protocol that was not asked for");
         }
     }
-    let mut codings = response.headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-            return bad("it has a transfer coding other than chunked");
-        }
-        if response.version != Version::HTTP_11 {
-            return bad("it has a transfer coding in HTTP/1.0");
-        }
-        if response.headers.contains_key(CONTENT_LENGTH) {
-            return bad("it has both a length and a transfer coding");
+    let (mut codings, mut length, mut said) = (0, None, 0);
+    for (name, value) in &response.headers {
+        if name == TRANSFER_ENCODING {
+            codings += 1;
+            if codings > 1 || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                return bad("it has a transfer coding other than chunked");
+            }
+        } else if name == CONTENT_LENGTH {
+            for one in value.as_bytes().split(|byte| *byte == b',') {
+                match (decimal(one.trim_ascii()), length) {
+                    (None, _) => return bad("its Content-Length is not a number"),
+                    (Some(new), Some(old)) if new != old => return bad("it has two lengths"),
+                    (Some(new), _) => length = Some(new),
+                }
+                said += 1;
+            }
         }
     }
-    let mut length = None;
-    let mut said = 0;
-    for value in response.headers.get_all(CONTENT_LENGTH) {
-        for one in value.as_bytes().split(|byte| *byte == b',') {
-            match (decimal(one.trim_ascii()), length) {
-                (None, _) => return bad("its Content-Length is not a number"),
-                (Some(new), Some(old)) if new != old => return bad("it has two lengths"),
-                (Some(new), _) => length = Some(new),
-            }
-            said += 1;
-        }
+    if codings > 0 && response.version != Version::HTTP_11 {
+        return bad("it has a transfer coding in HTTP/1.0");
+    }
+    if codings > 0 && length.is_some() {
+        return bad("it has both a length and a transfer coding");
     }
     if let Some(length) = length.filter(|_| said > 1) {
         let inserted = response.insert_header(CONTENT_LENGTH, HeaderValue::from(length));
@@ -261,37 +296,55 @@ pub enum Persistence {
 /// Makes an endpoint's response one to the client. For `response_filter`, interim responses included; after
 /// [`check_response`], and after the engine has added its own `Transfer-Encoding`.
 pub fn to_client(response: &mut ResponseHeader, reply: &Reply<'_>) -> Result<Persistence> {
-    let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
-    strip_nominated(response);
-    strip_known(response);
+    let status = response.status;
+    let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+    let is_final = !status.is_informational() || switches;
+    if is_final {
+        // The version is the sender's own, and that is us (RFC 9110 section 2.5).
+        response.set_version(Version::HTTP_11);
+    }
+    edit_response(response, |fields| fields_to_client(fields, status, is_final, reply))
+}
+
+fn edit_response<R>(response: &mut ResponseHeader, edit: impl FnOnce(&mut HeaderMap) -> R) -> Result<R> {
+    let phrase = response.get_reason_phrase();
+    let phrase = (phrase != response.status.canonical_reason()).then(|| phrase.map(str::to_owned));
+    let nothing = Response::new(()).into_parts().0;
+    let mut parts = response::Parts::from(mem::replace(response, ResponseHeader::from(nothing)));
+    let result = edit(&mut parts.headers);
+    *response = ResponseHeader::from(parts);
+    if let Some(phrase) = phrase {
+        response.set_reason_phrase(phrase.as_deref())?;
+    }
+    Ok(result)
+}
+
+fn fields_to_client(fields: &mut HeaderMap, status: StatusCode, is_final: bool, reply: &Reply<'_>) -> Persistence {
+    let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+    strip(fields, ends_at_hop);
     if switches {
-        response.insert_header(CONNECTION, HeaderValue::from_static("Upgrade"))?;
-        response.insert_header("Upgrade", HeaderValue::from_static("websocket"))?;
+        fields.insert(CONNECTION, UPGRADES);
+        fields.insert(UPGRADE, WEBSOCKET);
     }
-    if response.status.is_informational() || response.status == StatusCode::NO_CONTENT {
-        response.remove_header(&CONTENT_LENGTH);
-        response.remove_header(&TRANSFER_ENCODING);
+    if status.is_informational() || status == StatusCode::NO_CONTENT {
+        fields.remove(CONTENT_LENGTH);
+        fields.remove(TRANSFER_ENCODING);
     }
-    if response.status.is_informational() && !switches {
-        return Ok(Persistence::Keep);
+    if !is_final {
+        return Persistence::Keep;
     }
-    let mut ends_with_connection = switches || reply.close;
-    if reply.http10 && response.remove_header(&TRANSFER_ENCODING).is_some() {
-        ends_with_connection = true;
-    }
-    // The version is the sender's own, and that is us (RFC 9110 section 2.5).
-    response.set_version(Version::HTTP_11);
-    response.append_header("Via", VIA_11)?;
-    edit(response, reply.edits)?;
+    let has_no_end = reply.http10 && fields.remove(TRANSFER_ENCODING).is_some();
+    fields.append(VIA, VIA_11);
+    edit(fields, reply.edits);
     if let Some(exposed) = &reply.exposed {
-        response.insert_header("x-switchback-generation", exposed.generation.clone())?;
-        response.insert_header("x-switchback-version", exposed.version.clone())?;
-        response.insert_header("x-switchback-reason", HeaderValue::from_static(exposed.reason))?;
+        fields.insert(HeaderName::from_static("x-switchback-generation"), exposed.generation.clone());
+        fields.insert(HeaderName::from_static("x-switchback-version"), exposed.version.clone());
+        fields.insert(HeaderName::from_static("x-switchback-reason"), HeaderValue::from_static(exposed.reason));
     }
     if let Some(cookie) = reply.cookie {
-        response.append_header(SET_COOKIE, cookie.clone())?;
+        fields.append(SET_COOKIE, cookie.clone());
     }
-    Ok(if ends_with_connection { Persistence::Close } else { Persistence::Keep })
+    if switches || reply.close || has_no_end { Persistence::Close } else { Persistence::Keep }
 }
 
 /// Fields that state where a message ends or belong to one connection. No edit of a user touches them.
@@ -299,64 +352,15 @@ pub fn is_protected(name: &HeaderName) -> bool {
     [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, UPGRADE, TE, TRAILER, HOST].contains(name)
 }
 
-/// Both kinds of head, as far as field policy goes. The engine keeps the case of names beside the values, so
-/// fields are changed through it only.
-trait Fields {
-    fn all(&self) -> &HeaderMap;
-    fn drop_all(&mut self, name: &HeaderName) -> bool;
-    fn set(&mut self, name: &HeaderName, value: HeaderValue) -> Result<()>;
-    fn add(&mut self, name: &HeaderName, value: HeaderValue) -> Result<()>;
-}
-
-impl Fields for RequestHeader {
-    fn all(&self) -> &HeaderMap {
-        &self.headers
-    }
-    fn drop_all(&mut self, name: &HeaderName) -> bool {
-        self.remove_header(name).is_some()
-    }
-    fn set(&mut self, name: &HeaderName, value: HeaderValue) -> Result<()> {
-        self.insert_header(name, value)
-    }
-    fn add(&mut self, name: &HeaderName, value: HeaderValue) -> Result<()> {
-        self.append_header(name, value).map(|_| ())
-    }
-}
-
-impl Fields for ResponseHeader {
-    fn all(&self) -> &HeaderMap {
-        &self.headers
-    }
-    fn drop_all(&mut self, name: &HeaderName) -> bool {
-        self.remove_header(name).is_some()
-    }
-    fn set(&mut self, name: &HeaderName, value: HeaderValue) -> Result<()> {
-        self.insert_header(name, value)
-    }
-    fn add(&mut self, name: &HeaderName, value: HeaderValue) -> Result<()> {
-        self.append_header(name, value).map(|_| ())
-    }
-}
-
-/// Removes what Connection names, but for what states the end of the message or whom it is for.
-fn strip_nominated(fields: &mut impl Fields) {
-    if !fields.all().contains_key(CONNECTION) {
-        return;
-    }
-    for name in nominated(fields.all()) {
-        fields.drop_all(&name);
-    }
-    fields.drop_all(&CONNECTION);
-}
-
 /// As the client's own fields say it: the engine takes Connection out of a request to an HTTP/2 endpoint, but not what
 /// it names.
 pub fn strip_what_the_client_nominated(request: &mut RequestHeader, client: &HeaderMap) {
     for name in nominated(client) {
-        request.drop_all(&name);
+        request.remove_header(&name);
     }
 }
 
+/// What Connection names, but for what states the end of the message or whom it is for.
 fn nominated(fields: &HeaderMap) -> Vec<HeaderName> {
     fields
         .get_all(CONNECTION)
@@ -368,24 +372,37 @@ fn nominated(fields: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
-/// Removes what ends at the next hop whatever Connection says. The engine carries no trailers, so the two fields
-/// that announce them go as well.
-fn strip_known(fields: &mut impl Fields) {
-    const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-    const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-    const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-    const KNOWN: [HeaderName; 8] =
-        [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, TE, TRAILER, UPGRADE, HTTP2_SETTINGS];
-    // A message has a handful of fields: comparing them is cheaper than looking eight names up.
-    let present: Vec<HeaderName> = fields.all().keys().filter(|name| KNOWN.contains(name)).cloned().collect();
-    for name in &present {
-        fields.drop_all(name);
+/// Removes what is unwanted, and what Connection names, which must be unwanted itself. A message has a handful of
+/// fields: looking at each name once is cheaper than looking the unwanted ones up.
+fn strip(fields: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+    let mut names: Vec<HeaderName> = fields.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
+    if names.contains(&CONNECTION) {
+        names.extend(nominated(fields));
+    }
+    for name in names {
+        fields.remove(name);
     }
 }
 
-/// Removes fields in our own name, and those that a CGI-like endpoint could not tell from ours or from framing
-/// because it reads `_` as `-`.
-fn strip_impostors(request: &mut RequestHeader) {
+/// What ends at the next hop whatever Connection says. The engine carries no trailers, so the two fields that announce
+/// them go as well.
+fn ends_at_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "te"
+            | "trailer"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
+
+/// Fields in our own name, and those that a CGI-like endpoint could not tell from ours or from framing because it reads
+/// `_` as `-`.
+fn is_impostor(name: &str) -> bool {
     const IMITATED: [&str; 10] = [
         "content-length",
         "transfer-encoding",
@@ -398,52 +415,49 @@ fn strip_impostors(request: &mut RequestHeader) {
         "x-real-ip",
         "connection",
     ];
-    let same = |byte: u8, of: u8| byte == of || byte == b'_' && of == b'-';
-    let begins =
-        |name: &str, of: &str| name.len() >= of.len() && name.bytes().zip(of.bytes()).all(|(byte, of)| same(byte, of));
-    let imitates = |name: &str| {
-        name.contains('_')
-            && IMITATED
-                .iter()
-                .any(|of| of.len() == name.len() && name.bytes().zip(of.bytes()).all(|(byte, of)| same(byte, of)))
+    let begins = |of: &str| {
+        let same = |(byte, of): (u8, u8)| byte == of || byte == b'_' && of == b'-';
+        name.len() >= of.len() && name.bytes().zip(of.bytes()).all(same)
     };
-    let impostors: Vec<HeaderName> = request
-        .headers
-        .keys()
-        .filter(|name| {
-            let name = name.as_str();
-            name.starts_with(OURS) || imitates(name) || CERTIFICATE.iter().any(|of| begins(name, of))
-        })
-        .cloned()
-        .collect();
-    for name in &impostors {
-        request.remove_header(name);
-    }
+    let imitates = || name.contains('_') && IMITATED.iter().any(|of| of.len() == name.len() && begins(of));
+    name.starts_with(OURS) || CERTIFICATE.iter().any(|of| begins(of)) || imitates()
 }
 
+/// `for=192.0.2.1;host="shop.test";proto=http`, or with `for="[2001:db8::1]"`.
 fn forwarded(hop: &Hop<'_>, host: Option<&HeaderValue>) -> HeaderValue {
-    let client = &hop.client.forwarded;
-    visible(match host.and_then(|host| host.to_str().ok()) {
-        Some(host) => format!("{client};host=\"{host}\";proto={}", hop.scheme),
-        None => format!("{client};proto={}", hop.scheme),
-    })
+    let host = host.and_then(|host| host.to_str().ok());
+    let anew = || {
+        let client = match hop.client.ip {
+            IpAddr::V4(address) => format!("for={address}"),
+            IpAddr::V6(address) => format!("for=\"[{address}]\""),
+        };
+        let value = match host {
+            Some(host) => format!("{client};host=\"{host}\";proto={}", hop.scheme),
+            None => format!("{client};proto={}", hop.scheme),
+        };
+        Forwarded { host: host.map(Box::from), value: visible(value) }
+    };
+    let first = hop.client.forwarded.get_or_init(anew);
+    match first.host.as_deref() == host {
+        true => first.value.clone(),
+        false => anew().value,
+    }
 }
 
 fn visible(text: String) -> HeaderValue {
     HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static(""))
 }
 
-fn edit(fields: &mut impl Fields, edits: &HeaderEdits) -> Result<()> {
+fn edit(fields: &mut HeaderMap, edits: &HeaderEdits) {
     for name in edits.remove.iter().filter(|name| !is_protected(name)) {
-        fields.drop_all(name);
+        fields.remove(name);
     }
     for (name, value) in edits.set.iter().filter(|(name, _)| !is_protected(name)) {
-        fields.set(name, value.clone())?;
+        fields.insert(name, value.clone());
     }
     for (name, value) in edits.add.iter().filter(|(name, _)| !is_protected(name)) {
-        fields.add(name, value.clone())?;
+        fields.append(name, value.clone());
     }
-    Ok(())
 }
 
 /// A version as logs write it.

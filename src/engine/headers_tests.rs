@@ -76,14 +76,14 @@ fn forwarded_with(fields: &[(&'static str, &str)], hop: &Hop<'_>) -> Vec<String>
 }
 
 const OURS_ON_EACH: [&str; 8] = [
-    "Forwarded: for=192.0.2.7;host=\"shop.test\";proto=http",
     "Host: shop.test",
-    "Via: 1.1 switchback",
-    "X-Forwarded-For: 192.0.2.7",
-    "X-Forwarded-Host: shop.test",
-    "X-Forwarded-Port: 8080",
-    "X-Forwarded-Proto: http",
-    "X-Real-IP: 192.0.2.7",
+    "forwarded: for=192.0.2.7;host=\"shop.test\";proto=http",
+    "via: 1.1 switchback",
+    "x-forwarded-for: 192.0.2.7",
+    "x-forwarded-host: shop.test",
+    "x-forwarded-port: 8080",
+    "x-forwarded-proto: http",
+    "x-real-ip: 192.0.2.7",
 ];
 
 #[test]
@@ -129,12 +129,12 @@ fn what_a_client_says_about_its_own_address_is_not_believed() {
 }
 
 #[test]
-fn the_rest_passes_unchanged_with_the_case_of_its_names() {
+fn the_rest_passes_unchanged_but_for_the_case_of_its_names() {
     let fields =
         [("Cookie", "a=1"), ("Cookie", "b=2"), ("x-CASE_d", "y"), ("Via", "1.1 front"), ("Expect", "100-continue")];
     let seen = forwarded_with(&fields, &Case::new().hop());
     for line in
-        ["Cookie: a=1", "Cookie: b=2", "x-CASE_d: y", "Via: 1.1 front", "Via: 1.1 switchback", "Expect: 100-continue"]
+        ["cookie: a=1", "cookie: b=2", "x-case_d: y", "via: 1.1 front", "via: 1.1 switchback", "expect: 100-continue"]
     {
         assert!(seen.contains(&line.to_string()), "{line} in {seen:?}");
     }
@@ -151,10 +151,10 @@ fn only_a_nominated_websocket_is_forwarded_as_an_upgrade() {
     let fields = [("Connection", "keep-alive, Upgrade"), ("Upgrade", "WebSocket"), ("Sec-WebSocket-Key", "k")];
     for upgrade in [None, Some(Upgrade::Other)] {
         let seen = forwarded_with(&fields, &Hop { upgrade, ..case.hop() });
-        assert!(!seen.iter().any(|line| line.starts_with("Upgrade") || line.starts_with("Connection")), "{seen:?}");
+        assert!(!seen.iter().any(|line| line.starts_with("upgrade") || line.starts_with("Connection")), "{seen:?}");
     }
     let seen = forwarded_with(&fields, &Hop { upgrade: Some(Upgrade::WebSocket), ..case.hop() });
-    for line in ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: k"] {
+    for line in ["Connection: Upgrade", "upgrade: websocket", "sec-websocket-key: k"] {
         assert!(seen.contains(&line.to_string()), "{line} in {seen:?}");
     }
 }
@@ -242,7 +242,7 @@ fn a_change_of_protocol_must_have_been_asked_for() {
         response(101, &[("Upgrade", "WebSocket"), ("Connection", "upgrade, x"), ("X", "1"), ("Content-Length", "0")]);
     assert_eq!(to_client(&mut switched, &case.reply()).unwrap(), Persistence::Close);
     let seen = wire(|bytes| switched.header_to_h1_wire(bytes));
-    assert_eq!(seen, ["Connection: Upgrade", "Upgrade: websocket", "Via: 1.1 switchback"]);
+    assert_eq!(seen, ["Connection: Upgrade", "upgrade: websocket", "via: 1.1 switchback"]);
 }
 
 #[test]
@@ -264,7 +264,48 @@ fn what_belongs_to_the_endpoints_connection_stays_there() {
     assert_eq!(to_client(&mut passed, &Case::new().reply()).unwrap(), Persistence::Keep);
     assert_eq!(passed.version, Version::HTTP_11, "the version is ours");
     let seen = wire(|bytes| passed.header_to_h1_wire(bytes));
-    assert_eq!(seen, ["Content-Length: 5", "Set-Cookie: a=1", "Set-Cookie: b=2", "Via: 1.1 switchback"]);
+    assert_eq!(seen, ["Content-Length: 5", "Set-Cookie: a=1", "Set-Cookie: b=2", "via: 1.1 switchback"]);
+}
+
+#[test]
+fn what_an_endpoint_calls_its_status_reaches_the_client() {
+    for (status, phrase, seen) in
+        [(200, None, Some("OK")), (200, Some("Fine"), Some("Fine")), (200, Some(""), Some("")), (299, None, None)]
+    {
+        let mut passed = response(status, &[]);
+        if phrase.is_some() {
+            passed.set_reason_phrase(phrase).unwrap();
+        }
+        to_client(&mut passed, &Case::new().reply()).unwrap();
+        assert_eq!((passed.status.as_u16(), passed.get_reason_phrase()), (status, seen));
+    }
+}
+
+#[test]
+fn a_connection_may_ask_for_several_hosts() {
+    let case = Case::new();
+    for host in ["shop.test", "other.test", "shop.test"] {
+        let mut asked = request("/", &[("Host", host)]);
+        to_endpoint(&mut asked, Version::HTTP_11, &case.hop()).unwrap();
+        let said = format!("for=192.0.2.7;host=\"{host}\";proto=http");
+        assert_eq!(asked.headers.get("forwarded").unwrap(), &said);
+    }
+    let mut bare = request("/", &[]);
+    to_endpoint(&mut bare, Version::HTTP_10, &case.hop()).unwrap();
+    assert_eq!(bare.headers.get("forwarded").unwrap(), "for=192.0.2.7;proto=http");
+}
+
+#[test]
+fn a_request_that_forgets_its_letter_case_stays_what_it_was() {
+    for target in ["/", "/a?b=c", "/%C3%A9?x=`y`|z", "*", "//x", "/?"] {
+        let mut plain = request(target, &[("Host", "shop.test"), ("X-A", "1"), ("x-a", "2")]);
+        plain.set_method(http::Method::OPTIONS);
+        forget_letter_case(&mut plain);
+        assert_eq!(plain.raw_path(), target.as_bytes());
+        assert_eq!(plain.method, http::Method::OPTIONS);
+        let seen = wire(|bytes| plain.header_to_h1_wire(bytes));
+        assert_eq!(seen, ["Host: shop.test", "x-a: 1", "x-a: 2"]);
+    }
 }
 
 #[test]
@@ -307,7 +348,7 @@ fn what_we_add_for_clients() {
     let expected = [
         "Set-Cookie: a=1",
         "Set-Cookie: sb=abc; Path=/; HttpOnly",
-        "Via: 1.1 switchback",
+        "via: 1.1 switchback",
         "x-frame-options: DENY",
         "x-switchback-generation: 42",
         "x-switchback-reason: split",

@@ -86,9 +86,10 @@ impl Context {
         self.judge_fields(self.status, trailers);
     }
 
-    /// By what stands in the head or the trailers. Says whether it is a failure.
+    /// By what stands in the head or the trailers. Says whether it is a failure; without a trial nobody asks.
     fn judge_fields(&mut self, status: u16, fields: &HeaderMap) -> bool {
-        let bad = rollout::bad(self.trial().map_or(&[], |(stamped, _)| &stamped.watches), status, fields);
+        let Some((stamped, _)) = self.trial() else { return false };
+        let bad = rollout::bad(&stamped.watches, status, fields);
         if bad.is_any() && self.judged == Judged::Not {
             self.judged = if bad.has_failed() { Judged::Failed } else { Judged::Bad };
             self.book(status, bad);

@@ -8,8 +8,9 @@ use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 
+use super::at_once::Boxed;
 use super::context::{Attempt, Context};
-use super::{decide, entropy, gate, protocol};
+use super::{at_once, decide, entropy, gate, protocol};
 use crate::config::model::{Balance, BalanceBy, HashKey, Service};
 use crate::endpoints::panic::pick_any;
 use crate::endpoints::{Ask, At, Picked, Unpicked, VersionRuntime, pick};
@@ -20,22 +21,53 @@ use crate::routing::hash::fnv1a64;
 /// Marks connections that are not to come from the pool.
 const FRESH: u64 = 1 << 63;
 
-/// Begins the next attempt of the request. Waits while every endpoint that could serve is full.
-pub async fn next(request: &RequestHeader, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+/// Begins the next attempt of the request. Waits while every endpoint that could serve is full, and while somebody else
+/// makes the connection that it is to share; nearly every request waits for neither.
+pub fn next<'a>(request: &RequestHeader, ctx: &'a mut Context) -> Boxed<'a, Box<HttpPeer>> {
+    let held = ctx.held.clone();
+    let Some(destination) = &ctx.destination else {
+        return at_once::is(Error::e_explain(ErrorType::InternalError, "forwarding without a destination"));
+    };
+    let service = &held.snapshot.generation.table.service(destination.service).service;
+    let version = held.snapshot.runtime.service(destination.service).version(destination.choice.version);
+    let ask = Wanted { key: key(&version.balance, request, ctx), anyway: destination.anyway };
+    match choose(version, ctx, ask, false) {
+        Err(Unpicked::Full) => Box::pin(next_when_there_is_room(ctx, ask)),
+        picked => match begin(ctx, service, version, picked) {
+            Ok((peer, None)) => at_once::is(Ok(peer)),
+            Ok((peer, Some(shared))) => Box::pin(async move {
+                ctx.connecting = gate::pass(shared).await;
+                Ok(peer)
+            }),
+            Err(error) => at_once::is(Err(error)),
+        },
+    }
+}
+
+async fn next_when_there_is_room(ctx: &mut Context, ask: Wanted) -> Result<Box<HttpPeer>> {
     let held = ctx.held.clone();
     let Some(destination) = &ctx.destination else {
         return Error::e_explain(ErrorType::InternalError, "forwarding without a destination");
     };
     let service = &held.snapshot.generation.table.service(destination.service).service;
     let version = held.snapshot.runtime.service(destination.service).version(destination.choice.version);
-    let key = key(&version.balance, request, ctx);
-    let anyway = destination.anyway;
-    let mut picked = choose(version, ctx, key, anyway, false);
-    if let Err(Unpicked::Full) = picked {
-        let hold = &service.hold;
-        let take = || choose(version, ctx, key, anyway, true).ok();
-        picked = version.core.room.wait(hold.max_wait, hold.max_requests, take).await.ok_or(Unpicked::Full);
+    let hold = &service.hold;
+    let take = || choose(version, ctx, ask, true).ok();
+    let picked = version.core.room.wait(hold.max_wait, hold.max_requests, take).await.ok_or(Unpicked::Full);
+    let (peer, shared) = begin(ctx, service, version, picked)?;
+    if let Some(shared) = shared {
+        ctx.connecting = gate::pass(shared).await;
     }
+    Ok(peer)
+}
+
+/// How the engine is to connect, and the incarnation of the endpoint if its connection is shared.
+fn begin(
+    ctx: &mut Context,
+    service: &Service,
+    version: &VersionRuntime,
+    picked: Result<Picked, Unpicked>,
+) -> Result<(Box<HttpPeer>, Option<u64>)> {
     let Picked { endpoint, place } = match picked {
         Ok(picked) => picked,
         Err(Unpicked::Full) => {
@@ -49,25 +81,24 @@ pub async fn next(request: &RequestHeader, ctx: &mut Context) -> Result<Box<Http
     let Some(at) = endpoint.at.clone() else {
         return Error::e_explain(ErrorType::InternalError, "an endpoint without an address was picked");
     };
-    let mut peer = peer(&at, endpoint.incarnation, service, ctx.stale_retried)?;
-    ctx.shared = protocol::speak(&mut peer, &service.upstream, ctx.upgrade);
     let incarnation = endpoint.incarnation;
+    let mut peer = Box::new(peer(&at, incarnation, service, ctx.stale_retried)?);
+    ctx.shared = protocol::speak(&mut peer, &service.upstream, ctx.upgrade);
     let timed = version.balance.by == BalanceBy::PeakEwma;
     ctx.attempt_at(Attempt { endpoint, at, place, reused: false, began: timed.then(std::time::Instant::now) });
-    if ctx.shared {
-        ctx.connecting = gate::pass(incarnation).await;
-    }
-    Ok(Box::new(peer))
+    Ok((peer, ctx.shared.then_some(incarnation)))
+}
+
+/// What the choice of an endpoint depends on beside the request's past.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    key: Option<u64>,
+    anyway: bool,
 }
 
 /// A second chance goes to an endpoint of whatever state, rather than to nobody.
-fn choose(
-    version: &VersionRuntime,
-    ctx: &Context,
-    key: Option<u64>,
-    anyway: bool,
-    queued: bool,
-) -> Result<Picked, Unpicked> {
+fn choose(version: &VersionRuntime, ctx: &Context, wanted: Wanted, queued: bool) -> Result<Picked, Unpicked> {
+    let Wanted { key, anyway } = wanted;
     let in_panic = version.core.panic.load(std::sync::atomic::Ordering::Relaxed);
     if in_panic && let Some(picked) = pick_any(version, ctx.thread, &ctx.tried) {
         return Ok(picked);

@@ -137,7 +137,7 @@ impl Context {
     }
 
     /// An attempt begins to wait for its answer: what may end the wait.
-    pub fn waits(&mut self, session: &Session, reach: Reach) {
+    pub fn waits(&mut self, session: &Session, reach: impl FnOnce(&Context) -> Option<Reach>) {
         let Some(attempt) = self.attempt.as_ref().filter(|_| self.upgrade.is_none()) else { return };
         let Some(destination) = &self.destination else { return };
         let method = &session.req_header().method;
@@ -151,6 +151,7 @@ impl Context {
         if wait.is_none() && shield.is_none() {
             return;
         }
+        let Some(reach) = reach(self) else { return };
         if shield.is_some_and(|(stamped, _)| stamped.trial.is_withdrawn()) {
             // It was routed just before, and whoever recalls may have looked already.
             let client = &self.link.connection;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::app::{Incoming, with_incoming};
 use super::connection::Engine;
-use super::recall::{Called, Cause};
-use crate::net::{Deadline, Fate, Stage, clock};
+use super::recall::{Called, Cause, Recall};
+use crate::net::{Deadline, Fate, Link, Stage, clock};
 use crate::sessions::connections::Cut;
 
 /// How long a stream that must end is given to reach the end of its current event or frame.
@@ -16,31 +16,32 @@ const BOUNDARY: Duration = Duration::from_millis(1000);
 
 pub(super) struct UnderWay<'a> {
     engine: &'a Engine,
-    incoming: &'a Incoming,
-    begun: bool,
+    link: &'a Link,
+    recall: &'a Recall,
+    /// Until the engine has begun with it.
+    incoming: Option<Incoming>,
     stopping_since: u64,
     may_recall: bool,
 }
 
 impl<'a> UnderWay<'a> {
-    pub fn new(engine: &'a Engine, incoming: &'a Incoming) -> UnderWay<'a> {
-        UnderWay { engine, incoming, begun: false, stopping_since: 0, may_recall: true }
+    /// `link` and `recall` are those of `incoming`.
+    pub fn new(engine: &'a Engine, link: &'a Link, recall: &'a Recall, incoming: Incoming) -> UnderWay<'a> {
+        UnderWay { engine, link, recall, incoming: Some(incoming), stopping_since: 0, may_recall: true }
     }
 
     /// Lets the engine go on.
     pub fn poll<F: Future + ?Sized>(&mut self, cx: &mut Context<'_>, handled: Pin<&mut F>) -> Poll<F::Output> {
-        if self.begun {
-            return handled.poll(cx);
-        }
+        let Some(incoming) = self.incoming.take() else { return handled.poll(cx) };
         let polled;
-        (polled, self.begun) = with_incoming(self.incoming, || handled.poll(cx));
+        (polled, self.incoming) = with_incoming(incoming, || handled.poll(cx));
         polled
     }
 
     /// Once the engine waits: how the exchange must end now, if it must. If not, the connection is woken in time to ask
     /// again.
     pub fn fate(&mut self, cx: &mut Context<'_>) -> Option<Fate> {
-        let (link, recall) = (&self.incoming.link, &self.incoming.recall);
+        let (link, recall) = (self.link, self.recall);
         if self.may_recall && link.connection.is_recalled() {
             // While there is no connection to the endpoint yet, the next poll asks again.
             self.may_recall = recall.call(link, Cause::Withdrawn) == Called::NothingWaits;
@@ -56,7 +57,7 @@ impl<'a> UnderWay<'a> {
 
     /// Whether the exchange must end now, and when to look again.
     fn interrupted(&mut self, deadline: Option<(u64, Deadline)>) -> Option<Fate> {
-        let (link, now) = (&self.incoming.link, clock::now_ms());
+        let (link, now) = (self.link, clock::now_ms());
         let cut = link
             .connection
             .is_cut()

@@ -83,14 +83,13 @@ async fn accept(open: Open, serve: Serve, stop: CancellationToken) {
             () = stop.cancelled() => break,
         }
     }
-    // What the kernel has completed is served: closing the socket now would reset it.
+    // What the kernel has completed is served: closing the socket now would reset it. The kernel is asked itself, because
+    // what arrived a moment ago is news to the runtime.
     while let Some(slot) = open.state.try_open() {
-        let next = std::future::poll_fn(|cx| match listener.poll_accept(cx) {
-            std::task::Poll::Ready(Ok(accepted)) => std::task::Poll::Ready(Some(accepted)),
-            std::task::Poll::Ready(Err(_)) | std::task::Poll::Pending => std::task::Poll::Ready(None),
-        });
-        let Some((socket, client)) = next.await else { return };
-        serve(Accepted { socket, client, listener: open.state.clone(), open: slot.accepted() });
+        let Ok((socket, client)) = open.socket.accept() else { return };
+        if let Ok(socket) = socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket)) {
+            serve(Accepted { socket, client, listener: open.state.clone(), open: slot.accepted() });
+        }
     }
 }
 

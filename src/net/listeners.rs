@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -166,6 +166,21 @@ const CLOSING: Duration = Duration::from_millis(500);
 
 type Claims = BTreeMap<Key, Arc<Claim>>;
 
+/// Sockets that were given up, while data threads take what is in their queues.
+#[must_use]
+#[derive(Debug)]
+pub struct Emptying(Vec<Weak<TcpListener>>);
+
+impl Emptying {
+    /// Returns when each queue is empty and what was in it counts as a connection; at the latest after half a second.
+    pub async fn over(self) {
+        let end = Instant::now() + CLOSING;
+        while self.0.iter().any(|socket| socket.strong_count() > 0) && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
 struct Ready {
     wanted: OpenSet,
     configs: BTreeMap<Name, Listener>,
@@ -228,10 +243,11 @@ impl Manager {
 
     /// Stops accepting everywhere; the sockets are closed once their queues are empty, unless another process has
     /// them too.
-    pub fn close_all(&self) {
+    pub fn close_all(&self) -> Emptying {
         self.claims.lock().expect("no holder panics").clear();
-        self.open.send_replace(Arc::default());
+        let open = self.open.send_replace(Arc::default());
         self.accepting.send_replace(Arc::default());
+        Emptying(open.values().map(|open| Arc::downgrade(&open.socket)).collect())
     }
 
     /// An address that was given up a moment ago is waited for.

@@ -173,7 +173,7 @@ impl Supervisor {
             if let Some(code) = self.ended {
                 return ExitCode::from(code);
             }
-            if self.replace && self.machine.is_quiet() {
+            if self.replace && self.machine.is_quiet() && !self.notify.is_behind() {
                 self.become_new();
             }
             let (workers, fds): (Vec<Worker>, Vec<RawFd>) = self
@@ -193,6 +193,7 @@ impl Supervisor {
                 }
             }
             self.ping();
+            self.notify.catch_up();
             self.events.push_back(Event::Time);
         }
     }
@@ -200,7 +201,7 @@ impl Supervisor {
     fn next_wake(&self) -> Option<Duration> {
         let machine = self.machine.wake_at().map(|at| at.saturating_sub(self.began.elapsed()));
         let ping = self.next_ping.map(|at| at.saturating_duration_since(Instant::now()));
-        [machine, ping].into_iter().flatten().min()
+        [machine, ping, self.notify.again_in()].into_iter().flatten().min()
     }
 
     fn think(&mut self) {

@@ -83,7 +83,7 @@ impl Instance {
 
         self.phase.send_replace(Phase::LameDuck);
         self.set_stage(Stage::LameDuck);
-        self.listeners.close_all();
+        self.listeners.close_all().over().await;
         info!(connections = self.connections.open(), "no longer accepting; finishing what runs");
         let linger_ends = (Instant::now() + linger).min(deadline);
         tokio::select! {

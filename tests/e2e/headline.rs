@@ -86,17 +86,17 @@ async fn headline_a_thousand_changes_break_nothing() {
         let versions = ["v1", "v2", "v3"];
         let pick = versions[dice.roll(3) as usize];
         let weights = [dice.roll(100) + 1, dice.roll(100), dice.roll(100)];
-        let answer = match dice.roll(20) {
-            // A file edit takes the watcher's time: some of the changes go that way.
+        let answer = match dice.roll(80) {
+            // A file edit takes the watcher's time: few of the changes go that way.
             0 => {
                 let generation =
                     world.edit_and_wait(|_| world.preamble() + &text(&format!("active: {pick}"), nth)).await;
                 acknowledged.push((Instant::now(), generation));
                 continue;
             }
-            1..=5 => world.post_config("apply", &(world.preamble() + &text(&format!("active: {pick}"), nth))).await,
-            6..=10 => world.admin_post("/api/v1/services/shop/switch", json!({ "to": pick })).await,
-            11..=16 => {
+            1..=20 => world.post_config("apply", &(world.preamble() + &text(&format!("active: {pick}"), nth))).await,
+            21..=40 => world.admin_post("/api/v1/services/shop/switch", json!({ "to": pick })).await,
+            41..=66 => {
                 let body = json!({ "v1": weights[0], "v2": weights[1], "v3": weights[2] });
                 world.admin_post("/api/v1/services/shop/weights", body).await
             }

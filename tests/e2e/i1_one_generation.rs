@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::harness::*;
 
-const SWAPS: usize = 1000;
+const SWAPS: usize = 300;
 
 /// Two configurations that differ in five fields at once: version, both header rewrites, the endpoint list
 /// (whose first endpoint refuses, so that requests are tried again) and the host sent on.

@@ -9,7 +9,7 @@ use crate::harness::rollouts::*;
 use crate::harness::*;
 
 /// Stages that need evidence but little time.
-const CANARY: &str = "rollout:\n  stages: [25%, 50%, 100%]\n  promote_when: { hold: 100ms, promote_on_time: true }";
+const CANARY: &str = "rollout:\n  stages: [25%, 50%, 100%]\n  promote_when: { hold: 500ms, promote_on_time: true }";
 /// Stages that nothing but an operator ends.
 const SLOW: &str = "rollout:\n  stages: [5%, 25%, 100%]\n  promote_when: { hold: 1h }";
 
@@ -250,7 +250,7 @@ async fn the_fourth_restart_within_ten_minutes_rolls_back() {
 
 #[tokio::test]
 async fn a_canary_that_loses_all_its_endpoints_goes_back() {
-    let health = "health: { path: /healthz, every: 100ms, timeout: 100ms, pass: 1, fail: 2 }";
+    let health = "health: { path: /healthz, every: 100ms, timeout: 5s, pass: 1, fail: 2 }";
     let (world, v1, v2) = two(&format!("{SLOW}\n{health}")).await;
     world.until_health("v2", "healthy").await;
     world.edit_config(to_v2);
@@ -263,7 +263,7 @@ async fn a_canary_that_loses_all_its_endpoints_goes_back() {
 
 #[tokio::test]
 async fn a_broken_stable_is_never_gone_back_to() {
-    let health = "health: { path: /healthz, every: 100ms, timeout: 100ms, pass: 1, fail: 2 }";
+    let health = "health: { path: /healthz, every: 100ms, timeout: 5s, pass: 1, fail: 2 }";
     let (world, v1, v2) = two(&format!("{SLOW}\n{health}")).await;
     world.until_health("v2", "healthy").await;
     world.edit_config(to_v2);
@@ -357,7 +357,7 @@ async fn who_was_promoted_goes_back_with_its_group_while_the_version_before_is_k
             "active: v1\nrollout: {{ group: suite, stages: [50%, 100%], promote_when: {{ hold: {hold}, promote_on_time: true }} }}"
         )
     };
-    let text = one_service(&[&v1, &v2], &rollout("100ms")) + &service("cart", &[&v1, &v2], &rollout("1h"));
+    let text = one_service(&[&v1, &v2], &rollout("500ms")) + &service("cart", &[&v1, &v2], &rollout("1h"));
     let routes = "routes:\n  - { name: cart, match: { path_prefix: /cart }, service: cart }\n";
     world.start(&text.replacen("routes:\n", routes, 1)).await;
     world.edit_config(to_v2);

@@ -146,7 +146,7 @@ async fn the_fourth_restart_is_seen_without_being_told() {
     v1.stop_recording();
     let text = format!(
         "routes: [{{ name: all, service: shop }}]\nservices:\n  shop:\n    versions:\n      v1: {{ endpoints: [\"{}\"] }}\n      \
-         v2: {{ endpoints: [\"{}\", \"{}\"] }}\n    active: v1\n    health: {{ path: /healthz, every: 100ms, timeout: 100ms, pass: 1, \
+         v2: {{ endpoints: [\"{}\", \"{}\"] }}\n    active: v1\n    health: {{ path: /healthz, every: 100ms, timeout: 5s, pass: 1, \
          fail: 1 }}\n    rollout: {{ stages: [50%, 100%], promote_when: {{ hold: 1h }}, guardrails: {{ errors: off }} }}\n",
         v1.address, v2.address, steady.address
     );

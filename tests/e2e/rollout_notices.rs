@@ -12,7 +12,7 @@ use crate::harness::rollouts::*;
 use crate::harness::*;
 
 /// Stages that need little time and no proof.
-const QUICK: &str = "rollout:\n  stages: [25%, 50%, 100%]\n  promote_when: { hold: 100ms, promote_on_time: true }";
+const QUICK: &str = "rollout:\n  stages: [25%, 50%, 100%]\n  promote_when: { hold: 500ms, promote_on_time: true }";
 /// Stages that nothing but an operator ends.
 const SLOW: &str = "rollout:\n  stages: [5%, 100%]\n  promote_when: { hold: 1h }";
 
@@ -333,8 +333,8 @@ async fn alarmed(rollout: &str) -> (World, [Origin; 5]) {
     let (pager, am, log) = (world.origin("pager").await, world.origin("am").await, world.origin("log").await);
     std::fs::write(world.path("routing"), "key").unwrap();
     let top = format!(
-        "notifications:\n  pager: {{ pagerduty: {{ routing_key_file: routing, url: \"http://{}/\" }} }}\n  am: {{ alertmanager: {{ url: \
-         \"http://{}/\" }} }}\n  log: {{ webhook: {{ url: \"http://{}/\" }} }}\n",
+        "shutdown: {{ pre_drain: 0s, linger: 0s, timeout: 5s }}\nnotifications:\n  pager: {{ pagerduty: {{ routing_key_file: \
+         routing, url: \"http://{}/\" }} }}\n  am: {{ alertmanager: {{ url: \"http://{}/\" }} }}\n  log: {{ webhook: {{ url: \"http://{}/\" }} }}\n",
         pager.address, am.address, log.address
     );
     let (v1, v2) = start(&mut world, &top, rollout).await;

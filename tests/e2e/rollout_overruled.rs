@@ -71,7 +71,7 @@ async fn what_an_operator_splits_is_judged_by_nobody() {
 
 #[tokio::test]
 async fn after_the_promotion_nobody_stands_in_for_the_new_stable() {
-    let (world, v1, v2) = two("stages: [50%, 100%], promote_when: { hold: 100ms, promote_on_time: true }").await;
+    let (world, v1, v2) = two("stages: [50%, 100%], promote_when: { hold: 500ms, promote_on_time: true }").await;
     let first = load(&world);
     until_phase(&world, "promoted").await;
     first.stop().await.assert_unbroken();

@@ -177,7 +177,7 @@ async fn a_shielded_failure_has_the_id_that_the_access_log_has() {
 
 #[tokio::test]
 async fn a_deadline_that_passes_is_found_by_its_id_too() {
-    let (world, _v1, v2) = two(&format!("{SLOW}\n  shield: false\ntimeouts: {{ request: 300ms }}")).await;
+    let (world, _v1, v2) = two(&format!("{SLOW}\n  shield: false\ntimeouts: {{ request: 1s }}")).await;
     world.edit_config(to_v2);
     until_stage(&world, 1).await;
     v2.set(Fault::Hang);

@@ -95,7 +95,7 @@ async fn force_and_a_pin_by_drain_come_before_match_and_sticky_after() {
 #[tokio::test]
 async fn a_match_stage_waits_for_its_requests_and_then_the_rollout_goes_on() {
     let rollout_text = "rollout:\n  stages: [{ match: { headers: { x-beta: \"1\" } }, min_requests: 20, hold: 3s }, 50%, 100%]\n  \
-                        promote_when: { hold: 100ms, promote_on_time: true }";
+                        promote_when: { hold: 500ms, promote_on_time: true }";
     let (world, v1, v2) = two(rollout_text).await;
     v1.stop_recording();
     v2.stop_recording();
@@ -200,7 +200,7 @@ async fn the_end_of_a_match_stage_is_live_at_once_whoever_ends_it() {
 
 #[tokio::test]
 async fn a_canary_that_loses_its_endpoints_in_a_match_stage_goes_back() {
-    let health = "health: { path: /healthz, every: 100ms, timeout: 100ms, pass: 1, fail: 2 }";
+    let health = "health: { path: /healthz, every: 100ms, timeout: 5s, pass: 1, fail: 2 }";
     let (world, v1, v2) = two(&format!("{MATCH}\n{health}")).await;
     world.until_health("v2", "healthy").await;
     begin(&world).await;
@@ -327,7 +327,7 @@ async fn clients_do_not_notice_whatever_a_mirrored_canary_does() {
         Some(Fault::Bytes(b"SSH-2.0-OpenSSH_9\r\n".to_vec())),
         None,
     ] {
-        let (world, v1, v2) = two(&MIRROR.replace("20%", "100%").replace("1s", "200ms")).await;
+        let (world, v1, v2) = two(&MIRROR.replace("20%", "100%").replace("request: 1s", "request: 2s")).await;
         v1.stop_recording();
         v2.stop_recording();
         match fault.clone() {

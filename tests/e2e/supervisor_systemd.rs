@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::harness::supervised::{binary, children, kill_9, signal};
+use crate::harness::wait::PATIENCE;
 use crate::harness::*;
 
 const QUICK: &str = "upgrade: { linger: 100ms, drain: 10s }\nshutdown: { pre_drain: 0s, linger: 0s, timeout: 3s }\n";
@@ -112,7 +113,7 @@ impl Notified {
     }
 
     async fn until(&mut self, what: &str) {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + PATIENCE;
         while !self.read().contains(what) {
             assert!(Instant::now() < end, "{what} is not told: {}", self.all);
             tokio::time::sleep(Duration::from_millis(10)).await;

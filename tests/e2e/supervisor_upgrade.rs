@@ -182,7 +182,10 @@ async fn whatever_the_new_program_is_like_the_old_one_serves_on() {
     assert_eq!(world.metric("switchback_upgrades_total", &[("result", "failed")]).await, 14.0);
     let events = world.events().await;
     assert_eq!(events.iter().filter(|event| event["kind"] == "upgrade").count(), 14);
-    world.edit_config(|text| text.replace(&format!("  more: {{ bind: \"{address}\" }}\n"), ""));
+    world.edit_config(|text| {
+        text.replace(&format!("  more: {{ bind: \"{address}\" }}\n"), "")
+            .replace("ready_timeout: 1s", "ready_timeout: 20s")
+    });
     until("the file is good", || async { world.status().await["config"]["last_reload_successful"] == true }).await;
     world.cli(&["upgrade"]).await.ok();
     assert_eq!(world.get("/").await.origin(), Some("v2"), "what was switched in between was journaled");

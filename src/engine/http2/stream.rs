@@ -88,7 +88,7 @@ async fn exchange(
     let session = StreamSession::new(head_for_engine(parts, head.host), body, out.clone(), link.clone());
     let session = ServerSession::new_custom(Box::new(session));
     let mut handled = engine.proxy.process_new_http(session, &engine.never);
-    let mut under_way = UnderWay::new(engine, &incoming);
+    let mut under_way = UnderWay::new(engine, link, &place.recall, incoming);
     let mut answered_since = 0;
     let end = poll_fn(|cx| {
         link.connection.register(cx.waker());

@@ -2,6 +2,7 @@
 //! kept, and it can misbehave in any way at any moment.
 
 use std::collections::HashMap;
+use std::io::ErrorKind::ConnectionRefused;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -185,6 +186,12 @@ impl Origin {
         if let Some(task) = task {
             task.abort();
             let _ = task.await;
+            // Another test that starts a process has every descriptor twice, the listening socket too, until the
+            // program is loaded.
+            super::until("nobody listens", || async {
+                tokio::net::TcpStream::connect(self.address).await.is_err_and(|why| why.kind() == ConnectionRefused)
+            })
+            .await;
         }
     }
 

@@ -1,7 +1,6 @@
 //! Long-lived clients: WebSocket and server-sent events, which tell a proper end from a cut.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
@@ -10,6 +9,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::client::{Outcome, Raw};
+use super::wait::PATIENCE;
 use super::wire::{Headers, field};
 
 /// How a WebSocket ended.
@@ -40,7 +40,7 @@ impl WsClient {
             request.headers_mut().insert(name, value.parse().map_err(|_| format!("bad value {value}"))?);
         }
         let opening = tokio_tungstenite::client_async(request, stream);
-        let opened = tokio::time::timeout(Duration::from_secs(15), opening).await;
+        let opened = tokio::time::timeout(PATIENCE, opening).await;
         let (socket, response) = opened.map_err(|_| "no answer".to_string())?.map_err(|why| why.to_string())?;
         let headers = response
             .headers()
@@ -59,7 +59,7 @@ impl WsClient {
         self.sent += 1;
         let text = format!("message {}", self.sent);
         self.send(&text).await.map_err(WsEnd::Cut)?;
-        match tokio::time::timeout(Duration::from_secs(15), self.receive()).await {
+        match tokio::time::timeout(PATIENCE, self.receive()).await {
             Ok(Ok(back)) if back == text => Ok(()),
             Ok(Ok(other)) => Err(WsEnd::Cut(format!("sent {text:?}, came back {other:?}"))),
             Ok(Err(end)) => Err(end),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::wait::until;
+use super::wait::{PATIENCE, until};
 use super::world::World;
 
 impl World {
@@ -26,7 +26,7 @@ impl World {
 
     /// Its only worker, once the short-lived processes of an upgrade are gone.
     pub fn worker(&self) -> u32 {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + PATIENCE;
         loop {
             let workers = self.workers();
             if let (1, Some(worker)) = (workers.len(), workers.first()) {

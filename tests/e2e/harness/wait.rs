@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 /// Long enough for a busy machine, short enough that a broken test ends.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks until the answer is yes; panics with `what` when the deadline passes.
 pub async fn within<F>(deadline: Duration, what: &str, mut holds: impl FnMut() -> F)

@@ -45,6 +45,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Ok(read)
     }
 
+    /// Takes at most so much, and forgets it.
+    pub async fn sip(&mut self, most: usize) -> io::Result<usize> {
+        self.inner.read(&mut vec![0; most]).await
+    }
+
     /// Up to and with the empty line; `None` at a clean end before the first byte.
     pub async fn head(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut from = 0;

@@ -245,7 +245,7 @@ impl World {
     /// SIGTERM, then [`World::exit`].
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal(libc::SIGTERM);
-        self.exit(Duration::from_secs(15)).await
+        self.exit(PATIENCE).await
     }
 
     fn log_path(&self) -> PathBuf {
