@@ -25,6 +25,7 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::outgoing::Outgoing;
+use crate::engine::shared::NoMessages;
 use crate::net::link::REPEATABLE;
 use crate::net::{Link, Offer};
 
@@ -40,6 +41,8 @@ pub struct StreamSession {
     link: Arc<Link>,
     written: Option<Box<ResponseHeader>>,
     body_sent: usize,
+    /// The engine forwards what is beside the body, of which there is nothing.
+    has_messages: bool,
 }
 
 /// The body so far, for another endpoint.
@@ -51,7 +54,18 @@ enum Kept {
 impl StreamSession {
     pub fn new(head: RequestHeader, body: RecvStream, out: Outgoing, link: Arc<Link>) -> StreamSession {
         let body_done = body.is_end_stream();
-        StreamSession { head, body, body_done, body_read: 0, kept: None, out, link, written: None, body_sent: 0 }
+        StreamSession {
+            head,
+            body,
+            body_done,
+            body_read: 0,
+            kept: None,
+            out,
+            link,
+            written: None,
+            body_sent: 0,
+            has_messages: false,
+        }
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
@@ -345,16 +359,19 @@ impl Session for StreamSession {
         Ok(())
     }
 
+    /// Asked for first only towards an endpoint whose connection is our own ([`crate::engine::shared`]).
     fn take_custom_message_reader(&mut self) -> Option<Messages> {
-        None
+        self.has_messages = true;
+        Some(Box::new(NoMessages))
     }
 
     fn restore_custom_message_reader(&mut self, _reader: Messages) -> Result<()> {
         Ok(())
     }
 
+    /// Towards other endpoints the engine begins with this, and without it takes no further trouble.
     fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
-        None
+        std::mem::take(&mut self.has_messages).then(|| Box::new(()) as Box<dyn CustomMessageWrite>)
     }
 
     fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
