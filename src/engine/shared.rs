@@ -273,7 +273,8 @@ impl Session for Shared {
     }
 }
 
-struct NoMessages;
+/// Ends at once.
+pub struct NoMessages;
 
 impl Stream for NoMessages {
     type Item = Result<Bytes>;

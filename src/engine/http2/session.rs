@@ -27,6 +27,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::io::Malformed;
 use super::outgoing::Outgoing;
+use crate::engine::shared::NoMessages;
 use crate::net::link::REPEATABLE;
 use crate::net::{Link, Offer};
 use crate::wire::trailers;
@@ -44,6 +45,8 @@ pub struct StreamSession {
     link: Arc<Link>,
     written: Option<Box<ResponseHeader>>,
     body_sent: usize,
+    /// The engine forwards what is beside the body, of which there is nothing.
+    has_messages: bool,
 }
 
 /// The body so far, for another endpoint.
@@ -73,6 +76,7 @@ impl StreamSession {
             link,
             written: None,
             body_sent: 0,
+            has_messages: false,
         }
     }
 
@@ -380,16 +384,19 @@ impl Session for StreamSession {
         Ok(())
     }
 
+    /// Asked for first only towards an endpoint whose connection is our own ([`crate::engine::shared`]).
     fn take_custom_message_reader(&mut self) -> Option<Messages> {
-        None
+        self.has_messages = true;
+        Some(Box::new(NoMessages))
     }
 
     fn restore_custom_message_reader(&mut self, _reader: Messages) -> Result<()> {
         Ok(())
     }
 
+    /// Towards other endpoints the engine begins with this, and without it takes no further trouble.
     fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
-        None
+        std::mem::take(&mut self.has_messages).then(|| Box::new(()) as Box<dyn CustomMessageWrite>)
     }
 
     fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
