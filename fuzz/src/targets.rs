@@ -14,6 +14,7 @@ use switchback::routing::compile::compile;
 use switchback::routing::matcher::RequestView;
 use switchback::routing::{Table, host, path};
 use switchback::wire::events::Events;
+use switchback::wire::proxy_header::{self, Ends, Seen};
 use switchback::wire::response::{Cut, ResponseTracker};
 use switchback::wire::websocket::Frames;
 use switchback::wire::{BodyTracker, Head, HeadLimits, Parsed, RequestBody, TargetForm, authority, origin_form, parse};
@@ -31,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     ("authority", authority),
     ("request_fields", request_fields),
     ("answer_fields", answer_fields),
+    ("proxy_header", proxy_header),
 ];
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, fields: 64, target_bytes: 4 * 1024 };
@@ -366,4 +368,50 @@ pub fn answer_fields(data: &[u8]) {
         "{:?}",
         String::from_utf8_lossy(&written)
     );
+}
+
+/// A header is the same however it arrives and whatever follows it, and who it announces can be announced again.
+pub fn proxy_header(data: &[u8]) {
+    if data.is_empty() {
+        return;
+    }
+    let seen = proxy_header::parse(data);
+    let decided = (1..=data.len()).find(|end| proxy_header::parse(&data[..*end]) != Seen::Part);
+    match decided {
+        None => assert_eq!(seen, Seen::Part),
+        Some(end) => assert_eq!(proxy_header::parse(&data[..end]), seen, "decided after {end} bytes, otherwise later"),
+    }
+    let Seen::Header { len, ends } = seen else { return };
+    assert!(len <= proxy_header::BYTES_MAX && decided == Some(len), "{len} bytes, decided after {decided:?}");
+    let header = &data[..len];
+    match header.starts_with(b"PROXY ") {
+        true => {
+            assert!(len <= 107 && header.ends_with(b"\r\n"), "{header:?}");
+            assert!(!header[..len - 2].windows(2).any(|pair| pair == b"\r\n"), "more than a line: {header:?}");
+        }
+        false => assert_eq!(len, 16 + usize::from(u16::from_be_bytes([header[14], header[15]]))),
+    }
+    if let Some(ends) = ends {
+        for again in announcing(ends) {
+            assert_eq!(proxy_header::parse(&again), Seen::Header { len: again.len(), ends: Some(ends) }, "{again:?}");
+        }
+    }
+}
+
+/// The header of version 1 and of version 2 that says so.
+fn announcing(ends: Ends) -> [Vec<u8>; 2] {
+    let Ends { client, local } = ends;
+    let family = if client.is_ipv4() { '4' } else { '6' };
+    let line = format!("PROXY TCP{family} {} {} {} {}\r\n", client.ip(), local.ip(), client.port(), local.port());
+    let octets = |ip: std::net::IpAddr| match ip {
+        std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
+        std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let ports = [client.port().to_be_bytes(), local.port().to_be_bytes()].concat();
+    let payload = [octets(client.ip()), octets(local.ip()), ports].concat();
+    let mut block = b"\r\n\r\n\0\r\nQUIT\n\x21".to_vec();
+    block.push(if client.is_ipv4() { 0x11 } else { 0x21 });
+    block.extend((payload.len() as u16).to_be_bytes());
+    block.extend(payload);
+    [line.into_bytes(), block]
 }

@@ -50,12 +50,14 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["cert", "certificate"], "here it is called `cert_file`"),
     (&["resolver", "resolvers", "nameservers", "dns_lookup_family"], "here it is called `dns`"),
     (&["send_proxy", "send-proxy", "send-proxy-v2", "proxyProtocol"], "here it is called `proxy_protocol`"),
+    (&["hedge_policy", "hedging", "hedgingPolicy"], "here it is called `hedge`, under `retry`"),
+    (&["hedgingDelay", "hedging_delay", "delay"], "here it is called `after`, under `hedge`"),
     (&["url"], "name the method: `get: \"https://shop.example.com/\"`"),
     (&["token", "secret"], "secrets are not written in the file: give `token_file`"),
 ];
 
 /// Keys of the format that this version cannot act on: refused rather than ignored.
-const LATER: &[&str] = &["mirror", "hedge", "fleet", "tracing", "include"];
+const LATER: &[&str] = &["mirror", "fleet", "tracing", "include"];
 
 /// Where keys belong that are easily put a level too high or too low.
 const PLACES: &[(&str, &[&str])] = &[
@@ -86,6 +88,7 @@ const PLACES: &[(&str, &[&str])] = &[
         ],
     ),
     ("a version", &["endpoints", "revision"]),
+    ("a service's `retry`", &["hedge", "per_try_timeout"]),
     (
         "a service's `rollout`",
         &["strategy", "stages", "group", "shield", "guardrails", "promote_when", "keep_idle", "webhooks", "freeze"],

@@ -29,7 +29,7 @@ pub use endpoints::{Balance, Endpoint, HashKey};
 pub use http2::Http2;
 pub use notices::{Gate, NoticeHook, Notification};
 pub use policy::{Access, Compression, Maintenance, ProxyProtocol, RateKey, RateLimit, RequestIds};
-pub use resilience::{Circuit, Health, Outlier, Retry, RetryOn};
+pub use resilience::{Circuit, Health, Hedge, Outlier, Retry, RetryOn};
 pub use rollout::{
     Custom, Events, Freeze, Guardrails, LatencyBelow, Prometheus, Rollout, Shield, Stage, StageKeys, StageMatch,
     Webhook,

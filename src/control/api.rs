@@ -173,9 +173,21 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     pub services: Vec<ServiceStatus>,
     pub draining: Vec<DrainStatus>,
+    /// Processes from before an upgrade that still finish what they had.
+    #[serde(default)]
+    pub retired: Vec<RetiredStatus>,
     /// Set while an `apply --confirm` waits.
     pub confirm_until: Option<u64>,
     pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetiredStatus {
+    pub pid: u32,
+    /// Kinds with nothing are left out.
+    pub in_flight: BTreeMap<Kind, u64>,
+    /// Of clients, idle ones too.
+    pub connections: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

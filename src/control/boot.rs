@@ -237,7 +237,10 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
     let stop = CancellationToken::new();
     if let Source::File(path) = &options.source {
         let (seen, sightings) = mpsc::channel(1);
-        tokio::spawn(watch(path.clone(), how, known, seen, stop.clone()));
+        if let Some(hash) = known {
+            shared.read.set(&hash);
+        }
+        tokio::spawn(watch(path.clone(), how, shared.read.clone(), seen, stop.clone()));
         tokio::spawn(compile_what_is_seen(shared.clone(), sightings, sender.clone()));
     }
     if let Some(journal) = &shared.journal {

@@ -286,6 +286,17 @@ async fn a_reverted_configuration_is_said_to_differ_and_survives_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_that_was_asked_for_at_once_and_undone_before_it_came_to_rest_is_undone() {
+    let (_dir, path) = folder(&text("active: v1", ""));
+    let world = start(&path).await.expect("starts");
+    std::fs::write(&path, text("active: v2", "")).expect("writable");
+    world.ask(Change::Reload).await.expect("read at once");
+    std::fs::write(&path, text("active: v1", "")).expect("writable");
+    world.until("the file is what runs", |status| status.generation.number == 3).await;
+    assert_eq!(world.shop().0, "v1=1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i9_what_operators_changed_survives_a_restart_unless_the_file_was_edited() {
     let (_dir, path) = folder(&text("active: v1", ""));
     let world = start(&path).await.expect("starts");

@@ -5,7 +5,6 @@
 //! process wants the state back, and there is no upgrade.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,10 +27,6 @@ impl Controller {
         if let Some(unconfirmed) = &self.unconfirmed {
             let number = unconfirmed.generation;
             return Err(format!("generation {number} waits for its confirmation: confirm it or go back first"));
-        }
-        let live = self.live();
-        if let Some(service) = live.runtime.services.iter().find(|service| service.core.held.load(Ordering::SeqCst)) {
-            return Err(format!("service {} is held: release it first", service.name));
         }
         self.stand();
         match &self.shared.journal {

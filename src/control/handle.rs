@@ -1,13 +1,16 @@
 //! How the rest of the program talks to control: a cheap, cloneable handle.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::Source;
 use super::api::{
-    AuditRecord, Change, Explanation, GenerationInfo, Plan, Receipt, Refused, Request, RolloutReport, Status,
+    AuditRecord, Change, Explanation, GenerationInfo, Plan, Receipt, Refused, Request, RetiredStatus, RolloutReport,
+    Status,
 };
 pub use super::ask::Question;
 use super::candidate::{Candidate, invalid};
@@ -178,6 +181,34 @@ impl Handle {
         }
     }
 
+    /// What an earlier process still has; `None`: it has ended. Gives what all of them have.
+    pub fn retired(&self, pid: u32, left: Option<RetiredStatus>) -> Vec<RetiredStatus> {
+        let mut retired = self.shared.retired.lock().expect("no holder panics");
+        match left {
+            Some(left) => drop(retired.insert(pid, left)),
+            None => drop(retired.remove(&pid)),
+        }
+        retired.values().cloned().collect()
+    }
+
+    /// The services whose requests wait for a release.
+    pub fn held(&self) -> BTreeSet<String> {
+        let live = self.live().load();
+        let services = live.runtime.services.iter();
+        let held = services.filter(|service| service.core.held.load(Ordering::SeqCst));
+        held.map(|service| service.name.to_string()).collect()
+    }
+
+    /// For a process that only finishes: holds and releases as another one has decided.
+    pub fn hold_only(&self, held: &BTreeSet<String>) {
+        for service in self.live().load().runtime.services.iter() {
+            let hold = held.contains(&*service.name);
+            if service.core.held.swap(hold, Ordering::SeqCst) && !hold {
+                service.core.changed.notify_waiters();
+            }
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn break_journal(&self) {
         self.shared.journal.as_ref().expect("the test has a state_dir").break_down();
@@ -194,8 +225,13 @@ impl Handle {
         let sources = read.unwrap_or_else(|error| Err(super::candidate::problem(error.to_string())));
         Ok(match sources {
             Ok(sources) => {
-                let hash = Some(load::hash(&sources));
-                FileSeen { sequence, hash, candidate: Candidate::build_aside(sources, self.shared.dates()).await }
+                let hash = load::hash(&sources);
+                self.shared.read.set(&hash);
+                FileSeen {
+                    sequence,
+                    hash: Some(hash),
+                    candidate: Candidate::build_aside(sources, self.shared.dates()).await,
+                }
             }
             Err(problems) => FileSeen { sequence, hash: None, candidate: Err::<Candidate, Problems>(problems) },
         })

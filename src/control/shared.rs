@@ -10,11 +10,12 @@ use arc_swap::ArcSwap;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::api::{AuditRecord, ConfigStatus, RolloutStatus};
+use super::api::{AuditRecord, ConfigStatus, RetiredStatus, RolloutStatus};
 use super::live::{Live, Snapshot};
 use super::overlay::Overlay;
 use super::ports::Ports;
 use super::rollouts::Stories;
+use super::watch::Known;
 use super::{Phase, Source};
 use crate::config::Problem;
 use crate::config::certificate::Dates;
@@ -44,6 +45,10 @@ pub(crate) struct Shared {
     audit: Mutex<VecDeque<AuditRecord>>,
     snapshots: Mutex<Vec<Weak<Snapshot>>>,
     readings: AtomicU64,
+    /// By process id.
+    pub retired: Mutex<BTreeMap<u32, RetiredStatus>>,
+    /// What of the file was read last.
+    pub read: Known,
 }
 
 /// The writer's knowledge as of its last event.
@@ -110,6 +115,8 @@ impl Shared {
             audit: Mutex::new(parts.audit.into()),
             snapshots: Mutex::new(vec![first]),
             readings: AtomicU64::new(0),
+            retired: Mutex::default(),
+            read: Known::default(),
         }
     }
 

@@ -47,6 +47,7 @@ pub(crate) fn status(shared: &Shared) -> Status {
         listeners,
         services: services.collect(),
         draining: shared.ports.drains.status(),
+        retired: shared.retired.lock().expect("no holder panics").values().cloned().collect(),
         confirm_until: view.confirm_until,
     }
 }

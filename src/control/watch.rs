@@ -14,6 +14,7 @@
 //! by a rename. That cannot be helped from inside, so it is said ([`Seen::Unwatchable`]).
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -64,14 +65,23 @@ pub enum Seen {
     Unwatchable(Option<String>),
 }
 
-/// Watches until `stop` or until nobody listens. `known` is the hash of the content that is in use.
-pub async fn watch(
-    path: PathBuf,
-    settings: Settings,
-    known: Option<String>,
-    seen: mpsc::Sender<Seen>,
-    stop: CancellationToken,
-) {
+/// The hash of the content that was dealt with last, whoever read it: an edit that an operator had read at once and that
+/// was undone before it came to rest is an edit.
+#[derive(Debug, Clone, Default)]
+pub struct Known(Arc<Mutex<Option<String>>>);
+
+impl Known {
+    pub fn is(&self, hash: &str) -> bool {
+        self.0.lock().expect("no holder panics").as_deref() == Some(hash)
+    }
+
+    pub fn set(&self, hash: &str) {
+        *self.0.lock().expect("no holder panics") = Some(hash.into());
+    }
+}
+
+/// Watches until `stop` or until nobody listens.
+pub async fn watch(path: PathBuf, settings: Settings, known: Known, seen: mpsc::Sender<Seen>, stop: CancellationToken) {
     let state = State { known, unreadable: false, unwatchable: None };
     tokio::select! {
         () = stop.cancelled() => {}
@@ -80,7 +90,7 @@ pub async fn watch(
 }
 
 struct State {
-    known: Option<String>,
+    known: Known,
     unreadable: bool,
     unwatchable: Option<String>,
 }
@@ -127,7 +137,7 @@ impl Watch {
             let look = self.look().await;
             let hash = look.as_ref().ok().map(|(_, hash)| hash.clone());
             let is_news = match &hash {
-                Some(hash) => self.state.unreadable || self.state.known.as_ref() != Some(hash),
+                Some(hash) => self.state.unreadable || !self.state.known.is(hash),
                 None => !self.state.unreadable,
             };
             if !is_news && !self.eyes.is_being_written() {
@@ -150,7 +160,7 @@ impl Watch {
     async fn report(&mut self, look: Look) -> Result<(), Over> {
         let seen = match look {
             Ok((sources, hash)) => {
-                self.state.known = Some(hash.clone());
+                self.state.known.set(&hash);
                 self.state.unreadable = false;
                 Seen::Settled { sources, hash }
             }

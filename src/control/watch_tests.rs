@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::watch::{Seen, Settings, watch};
+use super::watch::{Known, Seen, Settings, watch};
 use crate::config::load;
 
 /// Far more than any case needs on a busy machine.
@@ -31,10 +31,11 @@ impl World {
         let dir = tempfile::tempdir().expect("a directory");
         let root = dir.path().canonicalize().expect("exists");
         let config = prepare(&root);
-        let known = load::hash(&load::read(&config).expect("readable"));
+        let known = Known::default();
+        known.set(&load::hash(&load::read(&config).expect("readable")));
         let (sender, seen) = mpsc::channel(1);
         let stop = CancellationToken::new();
-        tokio::spawn(watch(config, settings, Some(known), sender, stop.clone()));
+        tokio::spawn(watch(config, settings, known, sender, stop.clone()));
         World { _dir: dir, root, seen, _stop: stop.drop_guard() }
     }
 

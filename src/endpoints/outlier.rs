@@ -23,7 +23,7 @@ use super::checks::Services;
 use super::group::VersionRuntime;
 use super::panic::is_panic;
 use super::peers::{Odd, odd_ones};
-use super::state::EndpointRuntime;
+use super::state::{Ejection, EndpointRuntime};
 use super::tally::Sum;
 use crate::config::model::Outlier;
 use crate::telemetry::{Event, Events, names};
@@ -148,6 +148,9 @@ impl Ejections {
         let fleet = fleet.lock().expect("no holder panics");
         for watched in fleet.iter() {
             self.see_panic(watched);
+            for endpoint in watched.version.endpoints().iter().filter(|endpoint| endpoint.is_ejected()) {
+                self.inherit(endpoint, now);
+            }
             if let Some(policy) = watched.outlier.as_ref().filter(|policy| policy.compares()) {
                 self.compare(&watched.version, policy, now);
             }
@@ -157,6 +160,17 @@ impl Ejections {
             self.past.retain(|incarnation, _| services.contains_key(incarnation));
         }
         self.compared.retain(|slot, _| fleet.iter().any(|watched| watched.version.core.slot == *slot));
+    }
+
+    /// What an earlier process has ejected comes back when it would have there.
+    fn inherit(&mut self, endpoint: &Arc<EndpointRuntime>, now: Instant) {
+        let mut ejection = endpoint.ejection.lock().expect("no holder panics");
+        if !std::mem::take(&mut ejection.inherited) {
+            return;
+        }
+        let back = ejection.until.unwrap_or(now);
+        self.past.insert(endpoint.incarnation, Past { times: ejection.times, back });
+        self.rest(endpoint.clone(), back.saturating_duration_since(now));
     }
 
     fn see_panic(&self, watched: &Watched) {
@@ -235,6 +249,8 @@ impl Ejections {
         let times = past.map_or(0, |past| remembered(past.times, now.duration_since(past.back), policy.eject_for_max));
         let time = term(policy, times);
         self.past.insert(endpoint.incarnation, Past { times: times + 1, back: now + time });
+        *endpoint.ejection.lock().expect("no holder panics") =
+            Ejection { times: times + 1, until: Some(now + time), inherited: false };
         endpoint.set_ejected(true);
         endpoint.last_change.store(Arc::new(format!("ejected: {why}")));
         self.rest(endpoint.clone(), time);

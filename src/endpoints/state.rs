@@ -151,6 +151,8 @@ pub struct EndpointRuntime {
     pub incarnation: u64,
     health: AtomicU8,
     ejected: AtomicBool,
+    /// For how long still, and how often before.
+    pub(super) ejection: Mutex<Ejection>,
     /// It could not be connected to, and its name has other addresses.
     resting: AtomicBool,
     /// Failures in a row, for ejection.
@@ -163,6 +165,8 @@ pub struct EndpointRuntime {
     pub tally: Tally,
     /// Since when it is ready, in milliseconds of the data threads' clock; 0 until the next request looks.
     ready_ms: AtomicU64,
+    /// Milliseconds before that, in an earlier process.
+    ready_before_ms: AtomicU64,
     /// How fast it answers; kept up for `peak_ewma` only.
     pub latency: Ewma,
     /// How long it keeps idle connections, by its own word.
@@ -173,6 +177,15 @@ pub struct EndpointRuntime {
     in_flight: Box<[CachePadded<AtomicU64>]>,
     /// Why the health is what it is: the last change, for `status` and events.
     pub last_change: ArcSwap<String>,
+}
+
+/// How often an endpoint was ejected lately, and until when it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ejection {
+    pub times: u32,
+    pub until: Option<tokio::time::Instant>,
+    /// An earlier process has decided it: nobody here waits for its end yet.
+    pub inherited: bool,
 }
 
 impl Runtime {
@@ -326,12 +339,14 @@ impl EndpointRuntime {
             incarnation: NEXT_INCARNATION.fetch_add(1, Ordering::Relaxed),
             health: AtomicU8::new(health as u8),
             ejected: AtomicBool::new(false),
+            ejection: Mutex::default(),
             resting: AtomicBool::new(false),
             failures_in_row: AtomicU32::new(0),
             warmth: Warmth::default(),
             flaps: Mutex::default(),
             tally: Tally::new(version.threads()),
             ready_ms: AtomicU64::new(0),
+            ready_before_ms: AtomicU64::new(0),
             latency: Ewma::default(),
             keeping: Keeping::default(),
             life: Life::default(),
@@ -398,6 +413,20 @@ impl EndpointRuntime {
 
     fn starts_slowly(&self) {
         self.ready_ms.store(0, Ordering::Relaxed);
+        self.ready_before_ms.store(0, Ordering::Relaxed);
+    }
+
+    /// For a successor: for how long it has been ready, as far as anybody looked.
+    pub(super) fn ready_for_ms(&self, now_ms: u64) -> u64 {
+        let before = self.ready_before_ms.load(Ordering::Relaxed);
+        match self.ready_ms.load(Ordering::Relaxed) {
+            0 => before,
+            since => now_ms.saturating_sub(since).saturating_add(before),
+        }
+    }
+
+    pub(super) fn was_ready_for_ms(&self, before: u64) {
+        self.ready_before_ms.store(before, Ordering::Relaxed);
     }
 
     /// May be given new requests: checked (or unchecked by configuration), not ejected, resolved.
@@ -421,7 +450,8 @@ impl EndpointRuntime {
             }
             since => since,
         };
-        let part = u128::from(now_ms.saturating_sub(since)) * u128::from(RAMP_WHOLE) / slow_start.as_millis().max(1);
+        let ready_ms = now_ms.saturating_sub(since).saturating_add(self.ready_before_ms.load(Ordering::Relaxed));
+        let part = u128::from(ready_ms) * u128::from(RAMP_WHOLE) / slow_start.as_millis().max(1);
         (part as u64).clamp(RAMP_LEAST, RAMP_WHOLE)
     }
 

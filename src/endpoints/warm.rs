@@ -12,6 +12,8 @@ pub struct Warmth {
     /// Milliseconds of the first answer; 0 before.
     first_ms: AtomicU64,
     answers: AtomicU32,
+    /// Milliseconds from the first answer on that an earlier process saw.
+    earlier_ms: AtomicU64,
 }
 
 impl Warmth {
@@ -19,7 +21,8 @@ impl Warmth {
     pub fn is_warm(&self, now_ms: u64, period: Duration) -> bool {
         let first = self.first_ms.load(Ordering::Relaxed);
         let is_used = self.answers.load(Ordering::Relaxed) >= REQUESTS;
-        period.is_zero() || (is_used && first != 0 && now_ms.saturating_sub(first) >= period.as_millis() as u64)
+        let for_ms = || now_ms.saturating_sub(first).saturating_add(self.earlier_ms.load(Ordering::Relaxed));
+        period.is_zero() || (is_used && first != 0 && for_ms() >= period.as_millis() as u64)
     }
 
     /// One more answer. Says whether the endpoint was warm before it.
@@ -41,6 +44,21 @@ impl Warmth {
     pub fn cool(&self) {
         self.first_ms.store(0, Ordering::Relaxed);
         self.answers.store(0, Ordering::Relaxed);
+        self.earlier_ms.store(0, Ordering::Relaxed);
+    }
+
+    /// For a successor: the answers, and how long ago the first was. `None` before it.
+    pub fn carried(&self, now_ms: u64) -> Option<(u32, u64)> {
+        let first = self.first_ms.load(Ordering::Relaxed);
+        let for_ms = now_ms.saturating_sub(first).saturating_add(self.earlier_ms.load(Ordering::Relaxed));
+        (first != 0).then(|| (self.answers.load(Ordering::Relaxed), for_ms))
+    }
+
+    /// As the process before knew it, at the beginning of this one's clock.
+    pub fn take_over(&self, (answers, for_ms): (u32, u64)) {
+        self.first_ms.store(1, Ordering::Relaxed);
+        self.answers.store(answers.min(REQUESTS), Ordering::Relaxed);
+        self.earlier_ms.store(for_ms, Ordering::Relaxed);
     }
 }
 

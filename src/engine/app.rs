@@ -28,7 +28,7 @@ use super::held;
 use super::judged::Sent;
 use super::peer;
 use super::protocol;
-use super::recall::{Reach, Recall};
+use super::recall::{Reach, Recall, Why};
 use super::request_id;
 use super::retry;
 use super::services::Services;
@@ -48,6 +48,8 @@ const CROWDED_RETRY_AFTER: u32 = 1;
 const KEEP_ALIVE: header::HeaderName = header::HeaderName::from_static("keep-alive");
 /// Interim answers (1xx) that may precede a final one.
 const INTERIM_MAX: u8 = 32;
+/// Fields of an answer; the engine bounds them over HTTP/1.1 only.
+const ANSWER_FIELDS_MAX: usize = 256;
 
 /// One per data thread.
 #[derive(Debug)]
@@ -180,14 +182,13 @@ impl ProxyHttp for App {
         if let Some(attempt) = &mut ctx.attempt {
             attempt.reused = reused;
         }
-        if !reused {
+        if !reused && !ctx.hedging.is_race() {
             ctx.connected = Some(ctx.started.elapsed());
             if let Some(attempt) = &ctx.attempt {
                 attempt.endpoint.took_connection(true);
             }
         }
-        let connection = digest.and_then(|digest| digest.socket_digest.as_ref());
-        ctx.waits(session, |ctx| Reach::of(ctx, fd, connection));
+        ctx.waits(session, |ctx| Reach::of(ctx, fd, digest));
         at_once::done(Ok(()))
     }
 
@@ -206,6 +207,11 @@ impl ProxyHttp for App {
         let forwarded = forward(session, request, ctx);
         if forwarded.is_ok() {
             ctx.mirror(session.req_header(), request);
+        }
+        // The engine drops interim answers of endpoints that speak HTTP/2, so nobody would hear that the body is wanted.
+        if forwarded.is_ok() && ctx.shared && request.remove_header(&header::EXPECT).is_some() && ctx.interim == 0 {
+            ctx.interim = 1;
+            return Box::pin(invite(session));
         }
         at_once::done(forwarded)
     }
@@ -288,10 +294,12 @@ impl ProxyHttp for App {
         let from_endpoint = *error.esource() == ErrorSource::Upstream;
         if let Some(why) = recalled {
             // The connection broke because we broke it.
-            ctx.judge_recall(why);
-            error.set_retry((from_endpoint || ctx.shared) && ctx.follow(why));
+            let is_ours = from_endpoint || ctx.shared || ctx.hedging.is_race() || matches!(why, Why::Slow(_));
+            ctx.judge_recall(&why);
+            error.set_retry(is_ours && ctx.follow(why));
             return error;
         }
+        ctx.end_race();
         let untouched = session.response_written().is_none();
         // What the endpoint has not begun with may be anything.
         let refused = protocol::was_refused(&error);
@@ -316,7 +324,11 @@ impl ProxyHttp for App {
             }
             trouble::after_connect(&error, ctx);
             ctx.judge_failure();
-            if ctx.shield(session, Sent::Maybe) || ctx.try_elsewhere(session, retry::reason(&error)) {
+            // What was repeated after a connection broke may have run the first time; a POST is repeated only if it was
+            // refused.
+            let has_run = !refused || (ctx.stale_retried && session.req_header().method.is_idempotent());
+            let sent = if has_run { Sent::Maybe } else { Sent::Nothing };
+            if ctx.shield(session, sent) || ctx.try_elsewhere(session, retry::reason(&error)) {
                 error.set_retry(true);
             }
         }
@@ -344,7 +356,6 @@ impl ProxyHttp for App {
         ctx.judge_failure();
         trouble::to_connect(&error, ctx);
         if let Some(attempt) = &ctx.attempt {
-            ctx.tried.push(attempt.endpoint.incarnation);
             if *error.etype() == ErrorType::ConnectRefused {
                 attempt.endpoint.took_connection(false);
             }
@@ -352,18 +363,9 @@ impl ProxyHttp for App {
                 version.rest(&attempt.endpoint);
             }
         }
-        let policy = ctx.compiled_service().map(|service| &service.service.retry).filter(|policy| policy.on.connect);
-        let attempts = policy.map_or(0, |policy| policy.attempts);
-        let others = ctx.endpoints_of_version() > ctx.tried.len();
-        // Nothing was sent, so any method may be tried on another endpoint. It costs nothing of the budget: who
-        // does not take connections has no load to be spared.
-        let retry = others && ctx.tried.len() <= attempts as usize;
-        if retry && let Some(meter) = ctx.version_meter() {
-            meter.retried_for(ctx.thread, RetryReason::Connect);
-        }
         // A first attempt on a stale connection may have been read before the endpoint was gone.
         let sent = if ctx.stale_retried { Sent::Maybe } else { Sent::Nothing };
-        error.set_retry(retry || ctx.shield(session, sent));
+        error.set_retry(ctx.try_elsewhere(session, RetryReason::Connect) || ctx.shield(session, sent));
         error
     }
 
@@ -469,11 +471,19 @@ impl App {
 
     /// Makes an endpoint's head one to the client, and learns from it what kind of exchange this is.
     fn reply(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
-        if let Some(why) = ctx.waits_no_more() {
-            // It comes too late, on a connection that is shut down: nothing of it is used.
-            ctx.judge_recall(why);
-            ctx.follow(why);
-            return Err(Error::explain(ErrorType::HTTPStatus(504), "recalled").into_up());
+        match ctx.waits_no_more() {
+            // It begins at the very moment in which a second endpoint was to be asked: nobody is.
+            None | Some(Why::Slow(_)) => {}
+            Some(why) => {
+                // It comes too late, on a connection that is shut down: nothing of it is used.
+                ctx.judge_recall(&why);
+                ctx.follow(why);
+                return Err(Error::explain(ErrorType::HTTPStatus(504), "recalled").into_up());
+            }
+        }
+        ctx.end_race();
+        if response.headers.len() > ANSWER_FIELDS_MAX {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "too many fields").into_up());
         }
         headers::check_response(response, ctx.upgrade)
             .map_err(|bad| Error::explain(ErrorType::InvalidHTTPHeader, bad.why).into_up())?;
@@ -551,6 +561,12 @@ impl App {
     fn is_last(&self, ctx: &Context) -> bool {
         self.services.stage.get() >= Stage::LameDuck || ctx.link.is_listener_draining()
     }
+}
+
+/// Tells the client that its body is wanted.
+async fn invite(session: &mut Session) -> Result<()> {
+    let head = ResponseHeader::build(http::StatusCode::CONTINUE, None)?;
+    session.as_downstream_mut().write_response_header(Box::new(head)).await.map_err(|error| error.into_down())
 }
 
 /// Makes the client's request one to the endpoint.
@@ -631,12 +647,6 @@ impl Context {
 
     fn version_meter(&self) -> Option<&Meter> {
         Some(&self.version_core()?.meter)
-    }
-
-    /// How many endpoints its version has to try.
-    fn endpoints_of_version(&self) -> usize {
-        let version = self.version().map(|version| version.now());
-        version.map_or(0, |group| group.endpoints.iter().filter(|endpoint| endpoint.is_resolved()).count())
     }
 
     /// What this proxy adds to a response: the sticky cookie, and the decision if it may be shown.

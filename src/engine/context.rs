@@ -12,6 +12,7 @@ use super::compress::Encoder;
 use super::gate::Connecting;
 use super::grpc::{self, Call};
 use super::headers;
+use super::hedge::Hedging;
 use super::held::Held;
 use super::judged::Judged;
 use super::origin::Origin;
@@ -70,6 +71,7 @@ pub struct Context {
     pub service: Option<ServiceIdx>,
     pub destination: Option<Destination>,
     pub attempt: Option<Attempt>,
+    pub hedging: Hedging,
     /// Incarnations of endpoints that failed the request, one entry per attempt.
     pub tried: Vec<u64>,
     pub attempts: u32,
@@ -142,6 +144,7 @@ impl Context {
             service: None,
             destination: None,
             attempt: None,
+            hedging: Hedging::Not,
             tried: Vec::new(),
             attempts: 0,
             is_crowded: false,
@@ -250,6 +253,7 @@ impl Context {
 
     pub fn end_attempt(&mut self) {
         self.waits_no_more();
+        self.abandon_race();
         if let Some(attempt) = self.attempt.take() {
             attempt.endpoint.end(self.thread);
         }
@@ -258,13 +262,18 @@ impl Context {
     /// The last attempt failed in a way that says something about its endpoint.
     pub fn attempt_failed(&self) {
         self.time_endpoint(true);
-        if let (Some(attempt), Some(version), Some(service)) = (&self.attempt, self.version(), self.compiled_service())
-        {
+        let (Some(version), Some(service)) = (self.version(), self.compiled_service()) else { return };
+        for attempt in self.under_way() {
             self.services.passive.failed(&attempt.endpoint, version, service.service.outlier.as_ref());
             if self.compares_endpoints() {
                 attempt.endpoint.tally.failed(self.thread);
             }
         }
+    }
+
+    /// One attempt, or two while they race.
+    fn under_way(&self) -> impl Iterator<Item = &Attempt> {
+        self.attempt.iter().chain(self.hedging.first())
     }
 
     /// The answer begins; nobody is asked for the time who does not want to know.
@@ -274,16 +283,15 @@ impl Context {
         }
     }
 
-    fn compares_endpoints(&self) -> bool {
+    pub(super) fn compares_endpoints(&self) -> bool {
         let outlier = self.compiled_service().and_then(|service| service.service.outlier.as_ref());
         outlier.is_some_and(Outlier::compares)
     }
 
     /// Its answer began, or it failed: how long that took.
     pub fn time_endpoint(&self, failed: bool) {
-        if let Some(attempt) = &self.attempt
-            && let Some(began) = attempt.began
-        {
+        for attempt in self.under_way() {
+            let Some(began) = attempt.began else { continue };
             let latency = &attempt.endpoint.latency;
             match failed {
                 true => latency.failed(micros(began.elapsed()), clock::now_ms()),
@@ -300,6 +308,19 @@ impl Context {
 
     pub(super) fn version_core(&self) -> Option<&Arc<VersionCore>> {
         Some(&self.version()?.core)
+    }
+
+    /// How a call of gRPC ended: as the endpoint said, or as its client learns that it did not say so.
+    fn call_ended(&self) -> u8 {
+        match (self.grpc_status, self.fate, self.error) {
+            (Some(said), ..) => said,
+            (None, Some(Fate::ClientGone), _) => grpc::CANCELLED,
+            (None, Some(Fate::Cut(_)), _) => grpc::UNAVAILABLE,
+            // It left before the end of an answer that had begun well.
+            (None, _, Some(ErrorClass::DownstreamAbort)) if self.status < 400 => grpc::CANCELLED,
+            (None, _, Some(_)) => grpc::status_for(self.status),
+            (None, _, None) => grpc::UNKNOWN,
+        }
     }
 
     /// Status and class of an exchange that the engine did not finish.
@@ -365,12 +386,13 @@ impl Context {
             kind: self.kind,
             error: self.error,
             attempts: self.attempts,
+            hedge: self.hedging.outcome(),
             user_agent: line.user_agent,
         });
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -391,7 +413,8 @@ impl Drop for Context {
             self.services.passive.succeeded(&attempt.endpoint);
             if self.compares_endpoints() {
                 // The wait of a first attempt is the endpoint's alone.
-                let waited = self.first_byte.filter(|_| self.attempts == 1);
+                let is_its_own = self.attempts == 1 || (self.attempts == 2 && self.hedging.first_won());
+                let waited = self.first_byte.filter(|_| is_its_own);
                 match self.status {
                     500.. => attempt.endpoint.tally.failed(self.thread),
                     _ => attempt.endpoint.tally.answered(self.thread, waited),
@@ -412,8 +435,7 @@ impl Drop for Context {
                 core.meter.answered(self.thread, took);
             }
             if self.grpc.is_some() {
-                let missing = || if self.error.is_some() { grpc::status_for(self.status) } else { grpc::UNKNOWN };
-                core.grpc.count(self.thread, self.grpc_status.unwrap_or_else(missing));
+                core.grpc.count(self.thread, self.call_ended());
             }
             core.in_flight.end(self.thread, self.kind);
             self.link.connection.end();

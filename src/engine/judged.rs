@@ -41,7 +41,7 @@ pub enum Judged {
 /// How much of a request an endpoint can have seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
-    /// There was no connection to send it on.
+    /// There was no connection to send it on, or the endpoint says that it has not begun with it.
     Nothing,
     Maybe,
 }
@@ -156,13 +156,13 @@ impl Context {
     }
 
     /// What a recalled attempt says about its endpoint and the canary.
-    pub fn judge_recall(&mut self, why: Why) {
+    pub fn judge_recall(&mut self, why: &Why) {
         match why {
             Why::Late | Why::Silent => {
                 self.attempt_failed();
                 self.judge_failure();
             }
-            Why::Withdrawn => {}
+            Why::Withdrawn | Why::Slow(_) => {}
         }
     }
 

@@ -3,7 +3,7 @@
 //! In the order of a request: [`connection`] (wait for a head, close), `under_way` (run the engine on one exchange), [`app`] (which
 //! phase calls what), [`decide`] (where it goes), [`headers`] and [`answer`] (what is sent), [`context`]
 //! (what it carries, and its account at the end); for rollouts, `judged` (evidence, the shield) and `recall`
-//! (calling back what a canary keeps waiting).
+//! (calling back what a canary keeps waiting); `hedge` (asking a second endpoint beside the first).
 
 pub mod admit;
 #[cfg(test)]
@@ -23,6 +23,7 @@ mod failure;
 mod gate;
 mod grpc;
 pub mod headers;
+mod hedge;
 pub mod held;
 mod http2;
 mod judged;

@@ -13,7 +13,7 @@ use pingora_http::RequestHeader;
 use super::at_once::Boxed;
 use super::context::{Attempt, Context};
 use super::ways::{Way, WayTls, Ways};
-use super::{at_once, decide, entropy, gate, protocol};
+use super::{at_once, decide, entropy, gate, hedge, protocol};
 use crate::config::model::tls::Alpn;
 use crate::config::model::{Balance, BalanceBy, HashKey, Service};
 use crate::endpoints::keeping::Kept;
@@ -30,6 +30,9 @@ const BY_THE_DIALER: &[u8] = b"tls";
 /// Begins the next attempt of the request. Waits while every endpoint that could serve is full, and while somebody else
 /// makes the connection that it is to share; nearly every request waits for neither.
 pub fn next<'a>(request: &RequestHeader, ctx: &'a mut Context, ways: &'a Ways) -> Boxed<'a, Box<HttpPeer>> {
+    if let Some(second) = ctx.hedging.take_second() {
+        return at_once::is(hedge::begin(*second, ctx));
+    }
     let held = ctx.held.clone();
     let Some(destination) = &ctx.destination else {
         return at_once::is(Error::e_explain(ErrorType::InternalError, "forwarding without a destination"));
@@ -94,10 +97,11 @@ fn begin(
     let kept = endpoint.keeping.now();
     let mut peer = Box::new(peer(&at, service, kept, ctx.stale_retried)?);
     ctx.shared = protocol::speak(&mut peer, &service.upstream, ctx.upgrade);
-    let mut pooled = Pooled { incarnation, era: kept.era, secure: 0, fresh: ctx.stale_retried, shared: ctx.shared };
+    let mut pooled = Pooled { incarnation, era: kept.era, secure: 0, shared: ctx.shared };
     let secure = runtime.secure.as_ref().map(|cell| cell.load());
     pooled.secure = secure.as_ref().map_or(0, |secure| secure.number);
-    peer.group_key = pooled.key();
+    // Nor may a second chance meet what another second chance left behind: each has a group of its own.
+    peer.group_key = if ctx.stale_retried { unpooled() } else { pooled.key() };
     let announce = service.upstream.proxy_protocol.map(|version| (announced(ctx), version));
     if let Some(whom) = &announce {
         peer.group_key = ways.key_for(peer.group_key, whom);
@@ -137,7 +141,7 @@ fn choose(version: &VersionRuntime, ctx: &Context, wanted: Wanted, queued: bool)
 }
 
 /// What the request is known by, if that matters.
-fn key(balance: &Balance, request: &RequestHeader, ctx: &Context) -> Option<u64> {
+pub(super) fn key(balance: &Balance, request: &RequestHeader, ctx: &Context) -> Option<u64> {
     let BalanceBy::ConsistentHash(key) = &balance.by else { return None };
     match key {
         HashKey::Header(name) => request.headers.get(name).map(|value| fnv1a64(value.as_bytes())),
@@ -162,6 +166,11 @@ pub fn is_for(ctx: &Context, digest: Option<&Digest>) -> bool {
     said.and_then(|said| said.downcast_ref()) == Some(&announced(ctx))
 }
 
+/// A group of connections of its own, for one that is not to come from the pool.
+pub(super) fn unpooled() -> u64 {
+    1 << 63 | entropy::next()
+}
+
 /// What connections are pooled by, besides their address.
 #[derive(Debug, Clone, Copy)]
 struct Pooled {
@@ -171,8 +180,6 @@ struct Pooled {
     era: u8,
     /// The definition of TLS that they were verified by; 0 without.
     secure: u32,
-    /// Not to come from the pool.
-    fresh: bool,
     /// With other requests.
     shared: bool,
 }
@@ -180,8 +187,7 @@ struct Pooled {
 impl Pooled {
     /// The number of the definition comes back to itself after a million changes, that of an endpoint never.
     fn key(self) -> u64 {
-        u64::from(self.fresh) << 63
-            | u64::from(self.shared) << 62
+        u64::from(self.shared) << 62
             | u64::from(self.era & 0x3F) << 56
             | u64::from(self.secure & 0xF_FFFF) << 36
             | self.incarnation & 0xF_FFFF_FFFF
@@ -192,7 +198,7 @@ fn connect_within(service: &Service) -> Duration {
     service.timeouts.connect.min(service.retry.per_try_timeout.unwrap_or(Duration::MAX))
 }
 
-fn peer(at: &At, service: &Service, kept: Kept, fresh: bool) -> Result<HttpPeer> {
+pub(super) fn peer(at: &At, service: &Service, kept: Kept, fresh: bool) -> Result<HttpPeer> {
     let mut peer = match at {
         At::Ip(address) => HttpPeer::new(address, false, String::new()),
         At::Unix(path) => {
@@ -225,17 +231,16 @@ mod tests {
 
     #[test]
     fn connections_of_another_definition_are_other_connections() {
-        let one = Pooled { incarnation: 7, era: 0, secure: 0, fresh: false, shared: false };
+        let one = Pooled { incarnation: 7, era: 0, secure: 0, shared: false };
         let others = [
             one,
             Pooled { incarnation: 8, ..one },
             Pooled { secure: 1, ..one },
             Pooled { secure: 2, ..one },
-            Pooled { fresh: true, ..one },
             Pooled { shared: true, ..one },
             Pooled { era: 1, ..one },
             Pooled { era: 63, ..one },
-            Pooled { secure: 1, fresh: true, ..one },
+            Pooled { secure: 1, shared: true, ..one },
         ];
         let keys: std::collections::BTreeSet<u64> = others.into_iter().map(Pooled::key).collect();
         assert_eq!(keys.len(), others.len());

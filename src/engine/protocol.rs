@@ -39,8 +39,10 @@ fn cause(error: &Error) -> Option<&h2::Error> {
     error.root_cause().downcast_ref()
 }
 
-/// The endpoint says that it has not begun with the request, whatever it is (RFC 9113 section 8.7): it refused the
-/// stream, or went away and named an earlier one as its last.
+/// The endpoint says that it has not begun with the request, whatever it is: it refused the stream (RFC 9113 section
+/// 8.7), or went away and named an earlier one as its last (section 6.8), for whatever reason it goes. The library
+/// reports a GOAWAY of the other side to those streams only; one that the endpoint may have begun goes on, and meets the
+/// end of the connection, which says nothing of what has run.
 pub fn was_refused(error: &Error) -> bool {
     cause(error).is_some_and(|cause| {
         let refused = cause.is_reset() && cause.reason() == Some(Reason::REFUSED_STREAM);

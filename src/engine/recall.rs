@@ -9,16 +9,22 @@
 //! A connection that others use (HTTP/2) must not be shut down. There the engine, which also watches whether the
 //! client leaves, is told that it did: it cancels the one stream, reports a broken client, and is sent to stable.
 //!
+//! A request that is to be asked of a second endpoint *beside* the first (see [`super::hedge`]) is called back in the second
+//! way, whatever its connection: the engine lets go of it, and the race takes it over.
+//!
 //! What may be called back is known here only while the answer is waited for. All of it happens in the
 //! connection's own task: between a look at this and the shutdown no answer can begin.
 
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task;
 
-use pingora_core::protocols::SocketDigest;
+use pingora_core::protocols::{Digest, SocketDigest};
 
 use super::context::Context;
+use super::hedge::{Hedge, Second};
 use super::held::Held;
 use super::judged::stable_takes_one;
 use super::retry::Elsewhere;
@@ -27,7 +33,7 @@ use crate::net::{Deadline, Link};
 use crate::routing::ServiceIdx;
 
 /// Why an attempt was called back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Why {
     /// The canary did not answer in time.
     Late,
@@ -35,6 +41,8 @@ pub enum Why {
     Withdrawn,
     /// The endpoint did not answer within the time of one attempt, and another one is to be asked.
     Silent,
+    /// The endpoint has not begun to answer, and a second one is to be asked beside it.
+    Slow(Box<Second>),
 }
 
 /// What has happened while the answer is waited for.
@@ -60,7 +68,11 @@ pub enum Called {
 
 /// One per client connection.
 #[derive(Debug, Default)]
-pub struct Recall(Mutex<State>);
+pub struct Recall {
+    state: Mutex<State>,
+    /// What waits may be hedged.
+    hedges: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 enum State {
@@ -79,6 +91,7 @@ pub struct Waiting {
     /// It is at the canary of a rollout with a shield.
     pub is_shielded: bool,
     pub elsewhere: Option<Elsewhere>,
+    pub hedge: Option<Hedge>,
 }
 
 /// How the attempt is ended without the engine's help.
@@ -86,18 +99,20 @@ pub struct Waiting {
 pub enum Reach {
     /// Its connection to the endpoint is its own.
     Socket(Socket),
-    /// Others use the connection: the engine is told that the client's side broke, and cancels this one stream.
+    /// Others use the connection, or it is two: the engine is told that the client's side broke, and gives up this one attempt.
     Client,
 }
 
 impl Reach {
     /// `None`: nothing can be reached.
-    pub fn of(ctx: &Context, fd: RawFd, connection: Option<&Arc<SocketDigest>>) -> Option<Reach> {
-        if ctx.shared {
+    pub fn of(ctx: &Context, fd: RawFd, connection: Option<&Digest>) -> Option<Reach> {
+        if ctx.shared || ctx.hedging.is_race() {
             return Some(Reach::Client);
         }
         let peer = ctx.attempt.as_ref()?.at.clone();
-        Some(Reach::Socket(Socket::new(fd, connection?, peer)))
+        let connection = connection?;
+        let is_plain = connection.ssl_digest.is_none();
+        Some(Reach::Socket(Socket { is_plain, ..Socket::new(fd, connection.socket_digest.as_ref()?, peer) }))
     }
 
     fn is_there(&self) -> bool {
@@ -138,20 +153,24 @@ pub struct Socket {
     /// Lives as long as the connection: a descriptor of the same number is another connection's after that.
     connection: Weak<SocketDigest>,
     peer: At,
+    /// What passes over it is what the engine reads and writes: no TLS.
+    pub(super) is_plain: bool,
 }
 
 impl Recall {
     fn state(&self) -> MutexGuard<'_, State> {
         // One task uses it, so the lock is never contended; the engine demands `Sync`.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn wait(&self, waiting: Waiting) {
+        self.hedges.store(waiting.hedge.is_some(), Ordering::Relaxed);
         *self.state() = State::Waiting(waiting);
     }
 
     /// The answer begins, or will not come. Says whether it was called back, and why.
     pub fn settle(&self) -> Option<Why> {
+        self.hedges.store(false, Ordering::Relaxed);
         match std::mem::take(&mut *self.state()) {
             State::Nothing | State::Waiting(_) => None,
             State::Recalled(why) => Some(why),
@@ -175,6 +194,30 @@ impl Recall {
         }
     }
 
+    /// When the first endpoint has had its time, the request is on its way to a second one, too, or never will be.
+    pub fn poll_hedge(&self, link: &Link, cx: &mut task::Context<'_>) {
+        if !self.hedges.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut state = self.state();
+        let State::Waiting(waiting) = &mut *state else { return };
+        if waiting.hedge.as_mut().is_some_and(|hedge| hedge.poll_due(cx).is_pending()) {
+            return;
+        }
+        self.hedges.store(false, Ordering::Relaxed);
+        let Some(hedge) = waiting.hedge.take() else { return };
+        let Reach::Socket(socket) = &waiting.reach else { return };
+        let is_all_here = link.request_complete() && link.bytes_received() == 0;
+        if is_all_here
+            && socket.is_there()
+            && let Some(second) = hedge.second(&waiting.held, waiting.service, socket)
+        {
+            *state = State::Recalled(Why::Slow(Box::new(second)));
+            link.interrupt();
+            link.attempt_ends();
+        }
+    }
+
     /// Calls back what waits, once.
     pub fn call(&self, link: &Link, cause: Cause) -> Called {
         let mut state = self.state();
@@ -191,12 +234,12 @@ impl Recall {
             }
             State::Waiting(_) => return Called::Refused,
         };
-        *state = State::Recalled(why);
         match why {
             Why::Late | Why::Withdrawn => link.asked_again(),
             // `timeouts.request` bounds all attempts together.
-            Why::Silent => {}
+            Why::Silent | Why::Slow(_) => {}
         }
+        *state = State::Recalled(why);
         link.attempt_ends();
         Called::Back
     }
@@ -204,7 +247,7 @@ impl Recall {
 
 impl Socket {
     pub fn new(fd: RawFd, connection: &Arc<SocketDigest>, peer: At) -> Socket {
-        Socket { fd, connection: Arc::downgrade(connection), peer }
+        Socket { fd, connection: Arc::downgrade(connection), peer, is_plain: true }
     }
 
     fn is_peer(&self, peer: &socket2::SockAddr) -> bool {
@@ -214,7 +257,7 @@ impl Socket {
         }
     }
 
-    fn with<R>(&self, look: impl FnOnce(socket2::SockRef<'_>) -> R) -> Option<R> {
+    pub(super) fn with<R>(&self, look: impl FnOnce(socket2::SockRef<'_>) -> R) -> Option<R> {
         if self.connection.strong_count() == 0 {
             return None;
         }

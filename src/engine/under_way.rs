@@ -46,6 +46,7 @@ impl<'a> UnderWay<'a> {
             // While there is no connection to the endpoint yet, the next poll asks again.
             self.may_recall = recall.call(link, Cause::Withdrawn) == Called::NothingWaits;
         }
+        recall.poll_hedge(link, cx);
         loop {
             let Ok(deadline) = link.after_poll(cx) else { return Some(Fate::ClientGone) };
             match self.interrupted(deadline) {

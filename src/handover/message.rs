@@ -1,6 +1,6 @@
 //! The words. A worker may be older or newer than its supervisor: who does not know a word says so and goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
@@ -55,6 +55,12 @@ pub enum FromWorker {
     },
     /// What it has counted, for whoever counts on. It will count no more.
     Counted,
+    /// The services that are held now: for those that retire and have requests that wait.
+    Held {
+        services: BTreeSet<String>,
+    },
+    /// What it still has, while it retires.
+    Left(Left),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,6 +96,28 @@ pub enum ToWorker {
     },
     /// What a retired worker has counted.
     Counted,
+    /// What is held where it is decided.
+    Held {
+        services: BTreeSet<String>,
+    },
+    /// What an earlier worker still has.
+    Left {
+        pid: u32,
+        left: Left,
+    },
+    /// An earlier worker has ended.
+    Gone {
+        pid: u32,
+    },
+}
+
+/// What a worker that retires still has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Exchanges by kind; those that wait for a release are among them.
+    pub in_flight: BTreeMap<String, u64>,
+    /// Client connections, idle ones too.
+    pub connections: u64,
 }
 
 /// Who asks for an upgrade, and to what.

@@ -8,5 +8,5 @@ mod message;
 mod parcel;
 
 pub use channel::{Channel, Received};
-pub use message::{Asked, BindError, FORMAT, FromWorker, Outcome, Tally, ToWorker, UpgradeResult};
+pub use message::{Asked, BindError, FORMAT, FromWorker, Left, Outcome, Tally, ToWorker, UpgradeResult};
 pub use parcel::{pack, unpack};

@@ -98,6 +98,44 @@ impl Pair {
         Ok(pair)
     }
 
+    /// Puts back what `dir` held before a newer program brought it to its format, if that is still what it was after
+    /// `changes` changes. For who had it before, and knows that the newer one decided nothing. Says what was done.
+    pub fn go_back(dir: &Path, changes: u64) -> Result<String, JournalError> {
+        let (file, beside) = (dir.join(FILE), dir.join(COPY));
+        let _lock = Lock::take(dir).map_err(|Taken(by)| JournalError::InUse { file: file.clone(), by })?;
+        let newer = match schema::open(&file, Mode::Read) {
+            Err(newer @ JournalError::Newer { .. }) => Some(newer),
+            Ok(_) | Err(_) => None,
+        };
+        // Of a first file that has not come as far as its copy, the copy alone is newer.
+        let kept = [schema::way_back(&file), file.clone(), beside.clone()];
+        let mut whole = kept.iter().filter_map(|kept| Some((kept, schema::open(kept, Mode::Read).ok()?)));
+        let found = whole.find(|(_, connection)| self::changes(connection).is_ok_and(|found| found == changes));
+        let Some((from, connection)) = found else {
+            return Err(newer.unwrap_or(JournalError::Damaged {
+                file,
+                reason: "what stood before an upgrade that failed is not there any more".into(),
+            }));
+        };
+        // A first file that is older than its copy is nothing to start from: the copy goes first.
+        let trouble = |error: io::Error| JournalError::Unwritable { file: beside.clone(), reason: error.to_string() };
+        if *from != beside {
+            remove(&beside).map_err(trouble)?;
+        }
+        if *from != file {
+            replace(&connection, &file)?;
+        }
+        Ok(format!(
+            "the program of an upgrade that failed had brought the journal to a newer format: it was put back to what it was before, from {}",
+            from.display()
+        ))
+    }
+
+    /// How many there were since the journal was begun.
+    pub fn changes(&self) -> Result<u64, JournalError> {
+        changes(&self.main)
+    }
+
     pub fn main(&self) -> &Connection {
         &self.main
     }
@@ -259,20 +297,24 @@ pub(super) fn suffixed(file: &Path, suffix: &str) -> PathBuf {
 pub(super) fn replace(from: &Connection, file: &Path) -> Result<(), JournalError> {
     let fresh = suffixed(file, ".new");
     let trouble = |error: io::Error| JournalError::Unwritable { file: fresh.clone(), reason: error.to_string() };
-    let gone = |file: &Path| match fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    };
-    gone(&fresh).and_then(|()| schema::private(&fresh)).map_err(trouble)?;
+    remove(&fresh).and_then(|()| schema::private(&fresh)).map_err(trouble)?;
     from.execute("VACUUM INTO ?1", [fresh.to_string_lossy()]).map_err(|error| schema::classified(&fresh, error))?;
     let flushed = fs::File::open(&fresh).and_then(|fresh| fresh.sync_all());
     // A rollback journal of the file before would be taken for one of the new.
     let placed = flushed
-        .and_then(|()| gone(file))
-        .and_then(|()| gone(&suffixed(file, "-journal")))
+        .and_then(|()| remove(file))
+        .and_then(|()| remove(&suffixed(file, "-journal")))
         .and_then(|()| fs::rename(&fresh, file))
         .and_then(|()| fs::File::open(file.parent().unwrap_or(Path::new(".")))?.sync_all());
     placed.map_err(trouble)
+}
+
+/// No error if it is not there.
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn is_empty(file: &Path) -> bool {

@@ -54,7 +54,7 @@ pub enum JournalError {
     )]
     Damaged { file: PathBuf, reason: String },
     #[error(
-        "the journal {} was written by a newer switchback (its format is {found}, this one knows up to {VERSION})\n  = help: start the newer switchback, or move the file away to start without history", file.display()
+        "the journal {} was written by a newer switchback (its format is {found}, this one knows up to {VERSION})\n  = help: start the newer switchback; or go back to what it kept of before: rm {0}.copy; mv {0} {0}.newer; mv {0}.format-{VERSION} {0}", file.display()
     )]
     Newer { file: PathBuf, found: i64 },
     #[error("the file {} is an SQLite database of something else\n  = help: give switchback a state_dir of its own", file.display())]
@@ -140,7 +140,7 @@ pub(super) fn open(file: &Path, mode: Mode) -> Result<Connection, JournalError> 
             connection.execute_batch("BEGIN EXCLUSIVE; COMMIT;").map_err(classify)?;
             if found < VERSION && file.file_name() == Some(super::FILE.as_ref()) {
                 // The way back to the older switchback, and for an upgrade that comes to nothing.
-                super::pair::replace(&connection, &super::pair::suffixed(file, &format!(".format-{found}")))?;
+                super::pair::replace(&connection, &kept_as(file, found))?;
             }
             for (from, step) in STEPS.iter().filter(|(from, _)| found <= *from) {
                 let transaction = connection.unchecked_transaction().map_err(classify)?;
@@ -154,6 +154,15 @@ pub(super) fn open(file: &Path, mode: Mode) -> Result<Connection, JournalError> 
         Some(flaw) => damaged(&flaw),
         None => Ok(connection),
     }
+}
+
+/// Where a newer program keeps what is of our format before it brings it to its own.
+pub(super) fn way_back(file: &Path) -> PathBuf {
+    kept_as(file, VERSION)
+}
+
+fn kept_as(file: &Path, format: i64) -> PathBuf {
+    super::pair::suffixed(file, &format!(".format-{format}"))
 }
 
 /// Makes an empty journal. Only its owner may read it: the text of a configuration may hold secrets.

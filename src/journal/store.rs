@@ -97,6 +97,23 @@ impl Store {
         Ok(Store { files: Pair::open(dir)? })
     }
 
+    /// As [`Store::open`], for whoever had let go of it after `changes` changes and knows that nobody decided since. What
+    /// a newer program made of it is put back; then the text says so.
+    pub fn open_again(dir: &Path, changes: u64) -> Result<(Store, Option<String>), JournalError> {
+        match Store::open(dir) {
+            Err(JournalError::Newer { .. }) => {
+                let done = Pair::go_back(dir, changes)?;
+                Ok((Store::open(dir)?, Some(done)))
+            }
+            opened => Ok((opened?, None)),
+        }
+    }
+
+    /// How many there were since the journal was begun.
+    pub fn changes(&self) -> Result<u64, JournalError> {
+        self.files.changes()
+    }
+
     fn connection(&self) -> &Connection {
         self.files.main()
     }

@@ -221,10 +221,10 @@ fn lost_one() {
 /// Whether the files are this process's.
 enum Held {
     Open(Box<Store>),
-    /// Another process has them.
-    LetGo,
+    /// Another process has them, after that many changes.
+    LetGo(u64),
     /// They are ours again and cannot be opened; tried again like a write.
-    Lost,
+    Lost(u64),
 }
 
 struct Writer {
@@ -252,22 +252,15 @@ impl Writer {
                 Ok(Message::Break) => panic!("a test breaks the journal"),
                 Ok(Message::LetGo { done }) => {
                     self.write_waiting();
-                    let result = match self.waiting.is_empty() {
-                        true => {
-                            self.held = Held::LetGo;
-                            Ok(())
-                        }
-                        false => {
-                            Err(self.trouble.lock().expect("no holder panics").unwritten.clone().unwrap_or_default())
-                        }
-                    };
                     // Who asked may have gone: then it takes the files back.
-                    if let Err(Ok(())) = done.send(result) {
-                        self.held = Held::Lost;
+                    if let (Err(Ok(())), Held::LetGo(changes)) = (done.send(self.let_go()), &self.held) {
+                        self.held = Held::Lost(*changes);
                     }
                 }
                 Ok(Message::TakeBack { live, done }) => {
-                    self.held = Held::Lost;
+                    if let Held::LetGo(changes) = &self.held {
+                        self.held = Held::Lost(*changes);
+                    }
                     let result = self.open_again().and_then(|store| store.forget_after(live));
                     self.write_waiting();
                     let _ = done.send(result);
@@ -320,22 +313,40 @@ impl Writer {
     fn store(&self) -> Option<&Store> {
         match &self.held {
             Held::Open(store) => Some(store),
-            Held::LetGo | Held::Lost => None,
+            Held::LetGo(_) | Held::Lost(_) => None,
         }
     }
 
+    /// An error says why it cannot be now.
+    fn let_go(&mut self) -> Result<(), String> {
+        if !self.waiting.is_empty() {
+            return Err(self.trouble.lock().expect("no holder panics").unwritten.clone().unwrap_or_default());
+        }
+        let changes = match &self.held {
+            Held::Open(store) => store.changes().map_err(|error| error.to_string())?,
+            Held::LetGo(changes) | Held::Lost(changes) => *changes,
+        };
+        self.held = Held::LetGo(changes);
+        Ok(())
+    }
+
     fn open_again(&mut self) -> Result<&mut Store, JournalError> {
-        if !matches!(self.held, Held::Open(_)) {
-            self.held = Held::Open(Box::new(Store::open(&self.dir)?));
+        if let Held::LetGo(changes) | Held::Lost(changes) = &self.held {
+            let (store, done) = Store::open_again(&self.dir, *changes)?;
+            if let Some(message) = done {
+                tracing::warn!("{message}");
+                self.events.emit(Event { kind: "warning", message, ..Event::default() });
+            }
+            self.held = Held::Open(Box::new(store));
         }
         match &mut self.held {
             Held::Open(store) => Ok(store),
-            Held::LetGo | Held::Lost => unreachable!("just opened"),
+            Held::LetGo(_) | Held::Lost(_) => unreachable!("just opened"),
         }
     }
 
     fn write_waiting(&mut self) {
-        if matches!(self.held, Held::LetGo) {
+        if matches!(self.held, Held::LetGo(_)) {
             return;
         }
         while let Some(message) = self.waiting.pop_front() {

@@ -176,3 +176,59 @@ async fn a_journal_that_was_let_go_is_another_ones_until_it_is_taken_back() {
     let (_journal, again) = open(dir.path()).expect("again");
     assert_eq!((again.last_number, again.generations.len()), (2, 2));
 }
+
+/// The first file, its copy, and what a newer program keeps of the first.
+fn files(dir: &Path) -> [std::path::PathBuf; 3] {
+    let file = dir.join(FILE);
+    [file.clone(), dir.join(COPY), super::super::schema::way_back(&file)]
+}
+
+fn make_newer(file: &Path) {
+    let raised = rusqlite::Connection::open(file).and_then(|it| it.execute_batch("PRAGMA user_version = 99"));
+    raised.expect("raised");
+}
+
+#[tokio::test]
+async fn what_a_newer_program_made_of_a_journal_that_was_let_go_is_put_back() {
+    for (how, with_copy) in [("it came as far as both files", true), ("it was ended between the two", false)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let events = Events::default();
+        let (journal, _) = Journal::open(dir.path(), events.clone()).expect("new");
+        journal.publish(record(1, "one"), Standing::default()).await.expect("written");
+        journal.let_go().await.expect("nothing waits");
+        let [file, copy, kept] = files(dir.path());
+        if with_copy {
+            std::fs::copy(&file, &kept).expect("readable");
+            make_newer(&copy);
+        }
+        make_newer(&file);
+        let later = journal.publish(record(2, "two"), Standing::default());
+        journal.take_back(1).await.expect(how);
+        later.await.expect("what waited is written");
+        let told = events.subscribe(0).0;
+        assert!(told.iter().any(|event| event.message.contains("put back")), "{how}: {told:?}");
+        drop(journal);
+        let (_journal, again) = open(dir.path()).expect(how);
+        assert_eq!((again.last_number, again.generations.len()), (2, 2), "{how}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_kept_of_another_time_is_not_put_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (journal, _) = open(dir.path()).expect("new");
+    let [file, copy, kept] = files(dir.path());
+    journal.let_go().await.expect("nothing waits");
+    std::fs::copy(&file, &kept).expect("readable");
+    journal.take_back(0).await.expect("free");
+    journal.publish(record(1, "one"), Standing::default()).await.expect("written");
+    journal.let_go().await.expect("nothing waits");
+    make_newer(&file);
+    make_newer(&copy);
+    let error = journal.take_back(1).await.expect_err("the newest change is not in what was kept");
+    assert!(matches!(error, JournalError::Newer { found: 99, .. }), "{error:?}");
+    assert!(error.to_string().contains(&kept.display().to_string()), "{error}");
+    journal.stand(Standing::default());
+    journal.decisions("shop").await;
+    assert!(journal.is_unwritten(), "and it is said");
+}

@@ -76,6 +76,28 @@ impl RetryReason {
     }
 }
 
+/// Two endpoints were asked the same at once: whose answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Hedged {
+    First = 0,
+    Second = 1,
+    /// Both failed, or the exchange ended before either began.
+    Neither = 2,
+}
+
+impl Hedged {
+    pub const ALL: [Hedged; 3] = [Self::First, Self::Second, Self::Neither];
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Second => "second",
+            Self::Neither => "neither",
+        }
+    }
+}
+
 /// Failures that belong to no version. Rare, so all threads share the cells.
 #[derive(Debug, Default)]
 pub struct Errors([AtomicU64; 6]);
@@ -103,6 +125,7 @@ const BOUNDS_US: [u64; 16] = [
 struct Line {
     errors: [AtomicU64; 6],
     retries: [AtomicU64; RetryReason::COUNT],
+    hedges: [AtomicU64; 3],
     turned_away: AtomicU64,
     buckets: [AtomicU64; 17],
     micros: [AtomicU64; 17],
@@ -142,6 +165,11 @@ impl Meter {
         self.lines[thread.0 as usize].retries[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A race of two endpoints is over.
+    pub fn hedged(&self, thread: Thread, outcome: Hedged) {
+        self.lines[thread.0 as usize].hedges[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The circuit was open: the version works on as much as it may.
     pub fn turned_away(&self, thread: Thread) {
         self.lines[thread.0 as usize].turned_away.fetch_add(1, Ordering::Relaxed);
@@ -157,6 +185,10 @@ impl Meter {
 
     pub fn retries(&self, reason: RetryReason) -> u64 {
         self.lines.iter().map(|line| line.retries[reason as usize].load(Ordering::Relaxed)).sum()
+    }
+
+    pub fn hedges(&self, outcome: Hedged) -> u64 {
+        self.lines.iter().map(|line| line.hedges[outcome as usize].load(Ordering::Relaxed)).sum()
     }
 
     pub fn durations(&self) -> Durations {
@@ -210,5 +242,7 @@ mod tests {
         meter.retried_for(Thread(0), RetryReason::Connect);
         meter.retried_for(Thread(1), RetryReason::Status);
         assert_eq!(RetryReason::ALL.map(|reason| meter.retries(reason)), [1, 0, 0, 0, 0, 1]);
+        meter.hedged(Thread(1), Hedged::Second);
+        assert_eq!(Hedged::ALL.map(|outcome| meter.hedges(outcome)), [0, 1, 0]);
     }
 }

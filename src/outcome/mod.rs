@@ -6,4 +6,4 @@ pub mod meter;
 
 pub use codes::{Codes, CodesKey, CodesRegistry};
 pub use grpc::{CODES as GRPC_CODES, GrpcCodes};
-pub use meter::{DURATION_BOUNDS, Durations, ErrorClass, Errors, Meter, RetryReason};
+pub use meter::{DURATION_BOUNDS, Durations, ErrorClass, Errors, Hedged, Meter, RetryReason};

@@ -248,6 +248,10 @@ impl Machine {
         self.current.is_some_and(|current| self.is(current, Stage::Serving))
     }
 
+    pub fn is_retired(&self, who: Worker) -> bool {
+        self.is(who, Stage::Retired)
+    }
+
     /// Before its first word, a signal would end it on the spot.
     pub fn can_hear(&self, who: Worker) -> bool {
         self.workers.get(&who).is_some_and(|known| known.pid != 0)

@@ -331,6 +331,11 @@ impl Supervisor {
             FromWorker::Upgrade(asked) => Event::Upgrade { from: Some((from, asked)) },
             FromWorker::Reloaded => return self.notify.tell(&Notice::Ready),
             FromWorker::Pong { .. } => return self.notify.alive(),
+            FromWorker::Held { services } => return self.tell_others(from, &ToWorker::Held { services }),
+            FromWorker::Left(left) => {
+                let pid = self.workers.get(&from).map_or(0, |running| running.pid);
+                return self.tell_current(from, &ToWorker::Left { pid, left });
+            }
             FromWorker::Counted => {
                 if let (Some(to), Some(counts)) = (self.machine.current().filter(|current| *current != from), fd) {
                     self.send(to, &ToWorker::Counted, Some(counts));
@@ -341,6 +346,22 @@ impl Supervisor {
         self.events.push_back(event);
         // In order with the sockets it asks for.
         self.think();
+    }
+
+    /// What whoever decides has to say to those that only finish.
+    fn tell_others(&mut self, from: Worker, message: &ToWorker) {
+        if self.machine.current() == Some(from) {
+            let others: Vec<Worker> =
+                self.workers.keys().copied().filter(|who| self.machine.is_retired(*who)).collect();
+            others.into_iter().for_each(|who| self.send(who, message, None));
+        }
+    }
+
+    fn tell_current(&mut self, from: Worker, message: &ToWorker) {
+        let hears = |current: &Worker| *current != from && self.machine.can_hear(*current);
+        if let Some(current) = self.machine.current().filter(hears) {
+            self.send(current, message, None);
+        }
     }
 
     fn bind(&mut self, from: Worker, ask: u64, key: &sockets::Key) {
@@ -384,6 +405,7 @@ impl Supervisor {
             self.listen(who);
             self.workers.remove(&who);
             self.table.left(who);
+            self.tell_current(who, &ToWorker::Gone { pid });
             if let Exit::Signal(signal) = how {
                 warn!(pid, signal, "worker ended by a signal");
             }

@@ -21,7 +21,7 @@ use crate::config::model::{AccessLog as Wanted, AccessLogTarget, Name};
 use crate::control::ports::{LogTarget, Prepared};
 use crate::endpoints::At;
 use crate::evidence::RequestId;
-use crate::outcome::ErrorClass;
+use crate::outcome::{ErrorClass, Hedged};
 use crate::sessions::Kind;
 
 /// The writer writes at the latest when this much has been gathered.
@@ -78,6 +78,9 @@ pub struct AccessRecord {
     pub error: Option<ErrorClass>,
     /// Endpoints tried.
     pub attempts: u32,
+    /// A second endpoint was asked beside the first: whose answer came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedged>,
     /// See [`bounded`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,

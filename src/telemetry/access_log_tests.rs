@@ -28,6 +28,7 @@ fn record(nth: u64) -> AccessRecord {
         kind: Kind::Http,
         error: None,
         attempts: 1,
+        hedge: None,
         user_agent: Some(bounded(b"curl/8")),
     }
 }

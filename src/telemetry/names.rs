@@ -24,6 +24,10 @@ pub const CONFIG_DEGRADED: &str = "switchback_config_degraded";
 pub const WORKER_RESTARTS_TOTAL: &str = "switchback_worker_restarts_total";
 /// Counter. `result`: `ok`, `refused`, `failed`. Under a supervisor.
 pub const UPGRADES_TOTAL: &str = "switchback_upgrades_total";
+/// Gauge: processes from before an upgrade that still finish what they had. Under a supervisor.
+pub const RETIRED_WORKERS: &str = "switchback_retired_workers";
+/// Gauge: what they have in flight. `kind`.
+pub const RETIRED_IN_FLIGHT: &str = "switchback_retired_in_flight";
 /// Gauge: 0 while the journal cannot be written, so that a restart would not remember the newest changes.
 pub const JOURNAL_WRITABLE: &str = "switchback_journal_writable";
 /// Gauge: 1 if the journal was damaged at the start and is its second copy.
@@ -59,6 +63,8 @@ pub const MIRRORED_TOTAL: &str = "switchback_mirrored_total";
 pub const RETRIES_TOTAL: &str = "switchback_retries_total";
 /// Counter: requests that were not asked again because the budget was spent. `service`.
 pub const RETRIES_DENIED_TOTAL: &str = "switchback_retries_denied_total";
+/// Counter: requests that a second endpoint was asked, too. `service`, `version`, `outcome`: see [`crate::outcome::Hedged`].
+pub const HEDGES_TOTAL: &str = "switchback_hedges_total";
 /// Counter: requests turned away because a version works on as much as its circuit allows. `service`, `version`.
 pub const CIRCUIT_REFUSED_TOTAL: &str = "switchback_circuit_refused_total";
 /// Gauge, 0 or 1: so few endpoints are ready that all are asked. `service`, `version`.

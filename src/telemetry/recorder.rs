@@ -155,6 +155,13 @@ fn begin() {
     let help = "Workers that ended although they were not to, and were started again.";
     describe_counter!(names::WORKER_RESTARTS_TOTAL, Unit::Count, help);
     describe_counter!(names::UPGRADES_TOTAL, Unit::Count, "Upgrades of the running program, by how they ended.");
+    let help = "Processes from before an upgrade that still finish what they had.";
+    describe_gauge!(names::RETIRED_WORKERS, Unit::Count, help);
+    describe_gauge!(names::RETIRED_IN_FLIGHT, Unit::Count, "What processes from before an upgrade have in flight.");
+    gauge!(names::RETIRED_WORKERS).set(0.0);
+    for kind in ["http", "sse", "websocket", "grpc"] {
+        gauge!(names::RETIRED_IN_FLIGHT, "kind" => kind).set(0.0);
+    }
     describe_gauge!(names::BUILD_INFO, Unit::Count, "Always 1; the labels say what runs.");
     gauge!(names::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }

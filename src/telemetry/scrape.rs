@@ -18,7 +18,7 @@ use crate::control::Snapshot;
 use crate::control::api::{DrainStatus, ListenerStatus, TlsStatus};
 use crate::endpoints::{Runtime, ServiceRuntime, VersionCore};
 use crate::limits::Refusal;
-use crate::outcome::{Codes, CodesKey, DURATION_BOUNDS, ErrorClass, RetryReason};
+use crate::outcome::{Codes, CodesKey, DURATION_BOUNDS, ErrorClass, Hedged, RetryReason};
 use crate::routing::{Share, VersionIdx};
 use crate::sessions::Kind;
 use crate::telemetry::unix_ms;
@@ -222,6 +222,14 @@ fn endpoints(runtime: &Runtime, out: &mut Exposition) {
     for core in cores(runtime) {
         let labels = [("service", &*core.service), ("version", &*core.name)];
         family.sample(&labels, core.meter.all_turned_away() as f64);
+    }
+    let help = "Requests that a second endpoint was asked too, by whose answer came.";
+    let mut family = out.family(names::HEDGES_TOTAL, Type::Counter, help);
+    for core in cores(runtime) {
+        for outcome in Hedged::ALL {
+            let labels = [("service", &*core.service), ("version", &*core.name), ("outcome", outcome.as_str())];
+            family.sample(&labels, core.meter.hedges(outcome) as f64);
+        }
     }
     let help = "Requests that were not sent once more because the retry budget was spent.";
     let mut family = out.family(names::RETRIES_DENIED_TOTAL, Type::Counter, help);

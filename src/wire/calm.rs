@@ -21,6 +21,8 @@ pub struct Allowed {
 pub enum Flood {
     Resets,
     Control,
+    /// Requests that broke the rules of the protocol at their end.
+    Malformed,
 }
 
 /// Counts one connection's frames.
@@ -82,7 +84,16 @@ mod tests {
     const ALLOWED: Allowed = Allowed { resets: 3, control_frames: 5 };
 
     fn frame(kind: Kind) -> Frame {
-        Frame { kind, len: 8, ends_stream: false, ends_block: true, is_ack: false }
+        Frame {
+            kind,
+            len: 8,
+            stream: 1,
+            ends_stream: false,
+            ends_block: true,
+            is_ack: false,
+            is_padded: false,
+            has_priority: false,
+        }
     }
 
     fn until_flood(calm: &mut Calm, frame: Frame, now_ms: u64) -> (u32, Flood) {

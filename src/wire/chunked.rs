@@ -4,14 +4,14 @@
 //! may follow a size, and a trailer section is made of fields that may stand in one.
 
 use super::token::is_tchar;
+use super::trailers::is_forbidden;
 
 const SIZE_DIGITS_MAX: u32 = 16;
 /// Bytes of all chunk extensions of one body together.
 const EXTENSIONS_MAX: u32 = 4 * 1024;
 const TRAILER_BYTES_MAX: u32 = 16 * 1024;
 const TRAILER_FIELDS_MAX: u32 = 64;
-/// Fields that would say something else about the message than its head did.
-const FORBIDDEN_TRAILERS: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"host"];
+/// Enough for the longest name of a field that may not be a trailer.
 const NAME_KEPT: usize = 18;
 
 /// Bytes that are not a chunked body. The connection they came on cannot be used any further.
@@ -195,7 +195,7 @@ impl Chunked {
                 At::TrailerName
             }
             (At::TrailerName, b':') => {
-                if self.name_len <= NAME_KEPT && FORBIDDEN_TRAILERS.contains(&&self.name[..self.name_len]) {
+                if self.name_len <= NAME_KEPT && is_forbidden(&self.name[..self.name_len]) {
                     return bad("a trailer that may not be one");
                 }
                 At::TrailerValue

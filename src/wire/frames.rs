@@ -32,10 +32,23 @@ pub fn begins(input: &[u8]) -> Begins {
 pub struct Frame {
     pub kind: Kind,
     pub len: u32,
+    /// 0: the connection itself.
+    pub stream: u32,
     /// The last of its kind: of a stream (DATA, HEADERS), of a block of fields (HEADERS, CONTINUATION).
     pub ends_stream: bool,
     pub ends_block: bool,
     pub is_ack: bool,
+    /// What stands before the fields of HEADERS, and behind them.
+    pub is_padded: bool,
+    pub has_priority: bool,
+}
+
+/// What passes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passing<'a> {
+    Begins(Frame),
+    /// Bytes inside the frame that began last, of HEADERS and CONTINUATION only.
+    Fields(&'a [u8]),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +74,7 @@ pub struct Frames {
     have: usize,
     payload_left: u32,
     is_data: bool,
+    is_fields: bool,
     in_block: bool,
 }
 
@@ -73,12 +87,13 @@ impl Frames {
             have: 0,
             payload_left: 0,
             is_data: false,
+            is_fields: false,
             in_block: false,
         }
     }
 
-    /// Follows `bytes` and tells each frame that begins in them.
-    pub fn read(&mut self, mut bytes: &[u8], mut begins: impl FnMut(Frame)) {
+    /// Follows `bytes` and tells what passes by in them.
+    pub fn read(&mut self, mut bytes: &[u8], mut passes: impl FnMut(Passing<'_>)) {
         let of_preface = self.preface_left.min(bytes.len());
         self.preface_left -= of_preface;
         bytes = &bytes[of_preface..];
@@ -86,6 +101,9 @@ impl Frames {
             if self.payload_left > 0 {
                 let passed = bytes.len().min(self.payload_left as usize);
                 self.payload_left -= passed as u32;
+                if self.is_fields {
+                    passes(Passing::Fields(&bytes[..passed]));
+                }
                 bytes = &bytes[passed..];
                 continue;
             }
@@ -98,11 +116,11 @@ impl Frames {
                 self.have = 0;
                 self.payload_left = frame.len;
                 self.is_data = frame.kind == Kind::Data;
-                match frame.kind {
-                    Kind::Headers | Kind::Continuation => self.in_block = !frame.ends_block,
-                    _ => {}
+                self.is_fields = matches!(frame.kind, Kind::Headers | Kind::Continuation);
+                if self.is_fields {
+                    self.in_block = !frame.ends_block;
                 }
-                begins(frame);
+                passes(Passing::Begins(frame));
             }
         }
     }
@@ -136,7 +154,16 @@ fn frame(head: &[u8; HEAD]) -> Frame {
     let ends_stream = matches!(kind, Kind::Data | Kind::Headers) && flags & 1 != 0;
     let ends_block = matches!(kind, Kind::Headers | Kind::Continuation) && flags & 4 != 0;
     let is_ack = matches!(kind, Kind::Settings | Kind::Ping) && flags & 1 != 0;
-    Frame { kind, len: u32::from_be_bytes([0, head[0], head[1], head[2]]), ends_stream, ends_block, is_ack }
+    Frame {
+        kind,
+        len: u32::from_be_bytes([0, head[0], head[1], head[2]]),
+        stream: u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]),
+        ends_stream,
+        ends_block,
+        is_ack,
+        is_padded: kind == Kind::Headers && flags & 8 != 0,
+        has_priority: kind == Kind::Headers && flags & 0x20 != 0,
+    }
 }
 
 #[cfg(test)]
@@ -174,11 +201,15 @@ mod tests {
         .concat();
         for step in 1..=bytes.len() {
             let mut frames = Frames::of_client();
-            let mut seen = Vec::new();
+            let (mut seen, mut fields) = (Vec::new(), Vec::new());
             for part in bytes.chunks(step) {
-                frames.read(part, |frame| seen.push((frame.kind, frame.len)));
+                frames.read(part, |passing| match passing {
+                    Passing::Begins(frame) => seen.push((frame.kind, frame.len)),
+                    Passing::Fields(bytes) => fields.extend_from_slice(bytes),
+                });
             }
             assert!(!frames.owes(), "{step}");
+            assert_eq!(fields, b"abcde", "{step}");
             assert_eq!(
                 seen,
                 [

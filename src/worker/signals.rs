@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -57,7 +58,15 @@ pub fn serve(instance: Instance, mut signals: Signals, mut orders: Option<Orders
         Reason::Retired(counts) => (Way::Retire, Some(counts.clone())),
         Reason::Told | Reason::ControlLost => (Way::Stop, None),
     };
-    runtime.spawn(watch_the_end(signals, orders, way, hurry.clone(), instance.access_log.clone()));
+    if way == Way::Retire {
+        runtime.spawn(successor::say_what_is_left(
+            instance.above.clone(),
+            instance.handle.clone(),
+            instance.connections.clone(),
+        ));
+    }
+    let watched = Watched { handle: instance.handle.clone(), access_log: instance.access_log.clone() };
+    runtime.spawn(watch_the_end(signals, orders, way, hurry.clone(), watched));
     let ended = instance.shutdown(way, hurry, counts);
     match reason {
         Reason::ControlLost => ExitCode::FAILURE,
@@ -66,14 +75,14 @@ pub fn serve(instance: Instance, mut signals: Signals, mut orders: Option<Orders
     }
 }
 
-/// A retired process has time until the first signal; every process ends at once on the one after.
-async fn watch_the_end(
-    signals: Signals,
-    mut orders: Option<Orders>,
-    way: Way,
-    hurry: Hurry,
+/// What orders and signals still reach.
+struct Watched {
+    handle: Handle,
     access_log: crate::telemetry::AccessLog,
-) {
+}
+
+/// A retired process has time until the first signal; every process ends at once on the one after.
+async fn watch_the_end(signals: Signals, mut orders: Option<Orders>, way: Way, hurry: Hurry, watched: Watched) {
     let Signals { terminate, interrupt, quit, mut reopen, .. } = signals;
     let mut ends = [terminate, interrupt, quit];
     let mut told = way == Way::Stop;
@@ -89,13 +98,18 @@ async fn watch_the_end(
                 told = true;
                 hurry.soon.cancel();
             }
-            order = next(&mut orders) => if order.is_none() {
-                // Nobody waits for what this process would say.
-                orders = None;
-                told = true;
-                hurry.soon.cancel();
+            order = next(&mut orders) => match order {
+                // Its own control decides nothing any more.
+                Some(Order { message: ToWorker::Held { services }, .. }) => watched.handle.hold_only(&services),
+                Some(_) => {}
+                None => {
+                    // Nobody waits for what this process would say.
+                    orders = None;
+                    told = true;
+                    hurry.soon.cancel();
+                }
             },
-            _ = reopen.recv() => access_log.reopen(),
+            _ = reopen.recv() => watched.access_log.reopen(),
         }
     }
 }
@@ -117,6 +131,9 @@ async fn until_end(instance: &Instance, signals: &mut Signals, orders: &mut Opti
     let (urgent, mut calls) = mpsc::unbounded_channel();
     let mut frozen = None;
     let mut published = instance.handle.live().subscribe();
+    let (_, mut told) = instance.handle.events().subscribe(0);
+    // Those that retire may have missed what another process before this one released.
+    instance.say_held();
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => return Reason::Told,
@@ -144,6 +161,12 @@ async fn until_end(instance: &Instance, signals: &mut Signals, orders: &mut Opti
             },
             Ok(()) = published.changed() => if let Some(above) = &instance.above {
                 instance.tell_ready_timeout(above);
+            },
+            event = told.recv() => match event {
+                Ok(event) if !matches!(&*event.kind, "hold" | "release") => {}
+                // Missed some, or held, or released.
+                Ok(_) | Err(RecvError::Lagged(_)) => instance.say_held(),
+                Err(RecvError::Closed) => return Reason::ControlLost,
             },
             // On its own: frozen, control answers when the orders that follow here have been obeyed.
             _ = signals.hangup.recv() => drop(tokio::spawn(reload(instance.handle.clone(), instance.above.clone()))),
@@ -190,6 +213,8 @@ async fn obey(instance: &Instance, above: &Above, order: Order) {
             above.answered(outcome);
         }
         ToWorker::Counted => successor::counted(order.fd, &instance.telemetry),
+        ToWorker::Left { pid, left } => instance.retired(pid, Some(left)),
+        ToWorker::Gone { pid } => instance.retired(pid, None),
         ToWorker::Welcome { restarted, tally } => {
             successor::tally(&tally);
             if let Some(how) = restarted {
@@ -199,6 +224,8 @@ async fn obey(instance: &Instance, above: &Above, order: Order) {
         }
         // Answered where they were asked for, or handled before.
         ToWorker::Bound { .. } | ToWorker::NotBound { .. } | ToWorker::State | ToWorker::Freeze | ToWorker::Retire => {}
+        // For those that only finish.
+        ToWorker::Held { .. } => {}
     }
 }
 

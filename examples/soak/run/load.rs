@@ -1,4 +1,4 @@
-//! Clients of six kinds that never retry. What succeeds is counted; what fails is kept with its times.
+//! Clients of eight kinds that never retry. What succeeds is counted; what fails is kept with its times.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::excuse::Broken;
 use crate::harness::client::{Outcome, Raw, Seen};
+use crate::harness::tls::TlsKind;
 use crate::harness::{Client, SseEnd, WsClient, WsEnd};
 
 /// A stream is left by its client after this long, and another begins. A replaced endpoint keeps its streams until then.
@@ -43,7 +44,7 @@ pub struct Load {
 }
 
 impl Load {
-    pub fn start(address: SocketAddr, clients: usize) -> Load {
+    pub fn start(address: SocketAddr, secure: SocketAddr, clients: usize) -> Load {
         let book = Book { seen: Arc::default(), stop: Arc::default() };
         let mut all = JoinSet::new();
         for nth in 0..clients {
@@ -56,6 +57,7 @@ impl Load {
             all.spawn(slow_body(address, book.clone()));
             all.spawn(events(address, book.clone()));
             all.spawn(web_socket(address, book.clone()));
+            all.spawn(encrypted(secure, book.clone()));
         }
         for _ in 0..clients.div_ceil(2) {
             all.spawn(bodies(address, book.clone()));
@@ -230,6 +232,37 @@ async fn web_socket(address: SocketAddr, book: Book) {
             }
             Some(WsEnd::Closed(_)) => book.fine(kind),
             Some(WsEnd::Cut(why)) => book.failed(kind, begin, false, false, why),
+        }
+    }
+}
+
+/// Comes back again and again with the tickets it was given.
+async fn encrypted(address: SocketAddr, book: Book) {
+    let kind = "GET over TLS";
+    let client = TlsKind::new();
+    while book.goes_on() {
+        let begin = Instant::now();
+        let mut connection = match tokio::time::timeout(SILENCE, client.connect(address, "shop.test")).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(why)) => {
+                let refused = why.kind() == std::io::ErrorKind::ConnectionRefused;
+                book.failed(kind, begin, refused, false, why.to_string());
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+            Err(_) => {
+                book.failed(kind, begin, false, false, "no handshake in time".into());
+                continue;
+            }
+        };
+        for nth in 0..4 {
+            let mut seen = connection.get("shop.test", "/").await;
+            seen.reused = nth > 0;
+            book.judge(kind, &seen, None);
+            if seen.outcome != Outcome::Ok || seen.closes() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }

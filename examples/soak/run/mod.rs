@@ -3,12 +3,14 @@
 //! ```text
 //! schedule.rs  seed → what happens when [pure]
 //! stage.rs     the world, and how each event is brought about
+//! clock.rs     the wall clock of the processes, which jumps
 //! load.rs      the clients; every failure is written down with its times
 //! excuse.rs    which failures were declared: what was in flight when something was killed [pure]
 //! meters.rs    memory, descriptors and threads of the processes
 //! report.rs    the table, and what was wrong
 //! ```
 
+mod clock;
 mod excuse;
 mod load;
 mod meters;
@@ -41,7 +43,7 @@ pub async fn run(plan: &Plan) -> Report {
     let kinds = stage.kinds().await;
     let events = schedule::schedule(plan.seed, plan.length, plan.every, &kinds);
     let idle = stage.meter();
-    let load = Load::start(stage.world.web(), plan.clients);
+    let load = Load::start(stage.world.web(), stage.secure(), plan.clients);
     let began = Instant::now();
     let mut meters = Meters::default();
     let mut done = Vec::new();

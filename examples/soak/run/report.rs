@@ -85,6 +85,7 @@ impl Report {
             ("slow body", 5),
             ("event stream", 1),
             ("WebSocket", 1),
+            ("GET over TLS", 20),
         ] {
             let fine = report.fine.get(what).copied().unwrap_or(0);
             if fine < count {

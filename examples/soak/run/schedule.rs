@@ -13,13 +13,15 @@ pub enum What {
     EndpointKilled,
     EndpointReplaced,
     DiskFull,
+    CertificateSwapped,
+    ClockJump,
     Upgrade,
     BadUpgrade,
     WorkerKilled,
 }
 
 /// Those that every build can do.
-pub const ALWAYS: [What; 8] = [
+pub const ALWAYS: [What; 9] = [
     What::Reload,
     What::BadReload,
     What::Weights,
@@ -28,6 +30,7 @@ pub const ALWAYS: [What; 8] = [
     What::EndpointKilled,
     What::EndpointReplaced,
     What::DiskFull,
+    What::CertificateSwapped,
 ];
 /// Those that need a supervisor.
 pub const SUPERVISED: [What; 3] = [What::Upgrade, What::BadUpgrade, What::WorkerKilled];
@@ -43,6 +46,8 @@ impl fmt::Display for What {
             What::EndpointKilled => "endpoint killed and restarted",
             What::EndpointReplaced => "endpoint replaced",
             What::DiskFull => "disk full, rollback, free again",
+            What::CertificateSwapped => "certificate swap",
+            What::ClockJump => "clock jump",
             What::Upgrade => "upgrade",
             What::BadUpgrade => "bad upgrade",
             What::WorkerKilled => "worker kill -9",

@@ -1,12 +1,17 @@
 //! The world of a soak, and how each event is brought about in it.
 
+use std::net::SocketAddr;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::clock::Clock;
 use super::excuse::{Cost, Span};
 use super::meters::{self, Meter};
 use super::schedule::{ALWAYS, Event, SUPERVISED, What};
+use crate::harness::tls::{Authority, Pair, TlsKind};
+use crate::harness::world::binary;
 use crate::harness::{Origin, World, until, within};
 
 /// Two versions with two endpoints each: one can be killed while the other serves.
@@ -17,6 +22,10 @@ const SETTLES: Duration = Duration::from_secs(30);
 
 pub struct Stage {
     pub world: World,
+    secure: SocketAddr,
+    authority: Authority,
+    /// `None`: the reason is on stderr.
+    clock: Option<Clock>,
     /// By version.
     origins: Vec<Vec<Origin>>,
     /// Processes that ever stood at an endpoint.
@@ -47,13 +56,25 @@ impl Stage {
             }
             origins.push(of_version);
         }
-        let mut stage = Stage { origins, instances: 0, routes: seed % 1000, world };
+        let (secure, authority) = (world.unused(), Authority::new("soak"));
+        authority.issue(&["shop.test"]).write(world.dir.path(), "shop");
+        let clock = Clock::new(world.dir.path());
+        if let Err(why) = &clock {
+            eprintln!("the clock does not jump in this run: {why}");
+        }
+        let clock = clock.ok();
+        let mut stage = Stage { origins, instances: 0, routes: seed % 1000, world, secure, authority, clock };
         let text = stage.text();
         stage.world.write_config(&text);
-        match supervised {
-            true => stage.world.spawn_with(&["run", "-c", "switchback.yaml", "--threads", "2"]),
-            false => stage.world.spawn(),
+        let mut command = Command::new(binary());
+        command.args(["run", "-c", "switchback.yaml", "--threads", "2"]);
+        if !supervised {
+            command.arg("--no-supervisor");
         }
+        if let Some(clock) = &stage.clock {
+            clock.wind(&mut command);
+        }
+        stage.world.spawn_command(command);
         stage.world.ready().await;
         stage.all_healthy().await;
         stage
@@ -62,10 +83,18 @@ impl Stage {
     /// What this build can be made to go through.
     pub async fn kinds(&self) -> Vec<What> {
         let mut kinds = ALWAYS.to_vec();
+        if self.clock.is_some() {
+            kinds.push(What::ClockJump);
+        }
         if self.is_supervised() {
             kinds.extend(SUPERVISED);
         }
         kinds
+    }
+
+    /// Where clients come over TLS.
+    pub fn secure(&self) -> SocketAddr {
+        self.secure
     }
 
     fn is_supervised(&self) -> bool {
@@ -81,7 +110,11 @@ impl Stage {
     }
 
     fn text(&self) -> String {
-        let mut text = self.world.preamble() + "routes:\n";
+        let secure = format!(
+            "listeners:\n  secure: {{ bind: \"{}\", tls: {{ certificates: [{{ cert_file: shop.pem, key_file: shop.key }}] }} }}\n",
+            self.secure
+        );
+        let mut text = self.world.preamble().replacen("listeners:\n", &secure, 1) + "routes:\n";
         text += &format!(
             "  - {{ name: r{0}, match: {{ path: /r{0} }}, respond: {{ status: 200, body: r }} }}\n",
             self.routes
@@ -184,6 +217,24 @@ impl Stage {
                 })
                 .await;
             }
+            What::CertificateSwapped => {
+                let pair = self.authority.issue(&["shop.test"]);
+                pair.write(self.world.dir.path(), "shop");
+                self.shows(&pair).await;
+            }
+            What::ClockJump => {
+                let before = self.world.service_status("shop").await["effective"].clone();
+                if let Some(clock) = &self.clock {
+                    clock.jump(event.roll);
+                }
+                let after = self.world.service_status("shop").await["effective"].clone();
+                expect(&mut problems, before == after, format!("clock jump: the split was {before}, then {after}"));
+                // What is written down at the new time is taken, whatever stands before it.
+                let generation = self.world.generation().await;
+                self.routes += 1;
+                self.publish().await;
+                expect(&mut problems, self.world.generation().await > generation, "clock jump: no reload".into());
+            }
             What::Upgrade => {
                 let before = self.world.generation().await;
                 let ran = self.world.cli(&["upgrade"]).await;
@@ -246,6 +297,15 @@ impl Stage {
         let before = self.world.generation().await;
         self.world.write_config(&self.text());
         self.world.newer_than(before).await;
+    }
+
+    /// Until whoever comes without a ticket sees this certificate.
+    async fn shows(&self, pair: &Pair) {
+        within(SETTLES, "the new certificate is shown", || async {
+            let shown = TlsKind::new().connect(self.secure, "shop.test").await;
+            shown.is_ok_and(|connection| connection.tls.shown == pair.der)
+        })
+        .await;
     }
 
     async fn taken_over(&self, wanted: f64) {

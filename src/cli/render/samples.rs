@@ -278,6 +278,11 @@ pub fn status() -> Status {
             cut: 1,
             finished: false,
         }],
+        retired: vec![RetiredStatus {
+            pid: 4711,
+            in_flight: BTreeMap::from([(Kind::Sse, 1), (Kind::WebSocket, 2)]),
+            connections: 3,
+        }],
         confirm_until: Some(NOW + 90_000),
         warnings: vec!["v2 has one healthy endpoint of two".into()],
     }

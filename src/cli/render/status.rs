@@ -19,6 +19,13 @@ pub fn status(status: &Status, now: u64, colour: bool) -> String {
             out.push_str(&format!("  {}\n", drain(drained, now)));
         }
     }
+    for retired in &status.retired {
+        let what = match retired.in_flight.is_empty() {
+            true => format!("{} idle connections", retired.connections),
+            false => counts(&retired.in_flight),
+        };
+        out.push_str(&format!("\nprocess {} from before an upgrade still has: {what}\n", retired.pid));
+    }
     if let Some(at) = status.confirm_until {
         let when = until(at, now);
         let number = status.generation.number;
@@ -201,6 +208,7 @@ mod tests {
         quiet.services[0].versions.truncate(1);
         quiet.services[0].versions[0].endpoints.truncate(1);
         quiet.draining.clear();
+        quiet.retired.clear();
         quiet.warnings.clear();
         quiet.confirm_until = None;
         quiet.generations_live = 1;
@@ -288,6 +296,8 @@ mod tests {
 
         draining
           shop/v0 is draining: 2 http, 1 websocket, for 12s, http cut in 18s, websocket cut in 9m 48s, pinned clients may return for 9m 48s, 1 cut so far
+
+        process 4711 from before an upgrade still has: 1 sse, 2 websocket
 
         generation 42 goes back in 1m 30s unless: switchback confirm 42
         warning: v2 has one healthy endpoint of two

@@ -1,7 +1,9 @@
 //! Ejection and second chances: what can never happen is not accepted.
 
+use std::time::Duration;
+
 use super::super::found::Found;
-use super::super::model::{self, RetryMethods};
+use super::super::model::{self, EndpointAddress, Protocol, RetryMethods};
 use super::super::raw::{self, RetryOn};
 
 /// Medians are known to within a half: less than twice may be nothing at all.
@@ -111,11 +113,79 @@ pub fn retry(raw: &raw::Service, found: &mut Found) -> model::Retry {
             .error(span, "a budget of 0% allows none of the retries in `on`")
             .hint("write `on: [connect, refused]`, which cost nothing, or `attempts: 0`");
     }
+    let hedge_after = it.hedge.get().and_then(|hedge| hedge_after(hedge, it, raw, found));
     if attempts == 0 {
-        for key in [it.on.key(), it.budget.key(), it.methods.key(), it.per_try_timeout.key()].into_iter().flatten() {
+        let budget = it.budget.key().filter(|_| hedge_after.is_none());
+        for key in [it.on.key(), budget, it.methods.key(), it.per_try_timeout.key()].into_iter().flatten() {
             found.warning(key, "this has no effect: `attempts` is 0");
         }
     }
     let methods = it.methods.get().copied().unwrap_or(RetryMethods::Safe);
-    model::Retry { attempts, on, methods, budget_bp, per_try_timeout }
+    model::Retry { attempts, on, methods, budget_bp, per_try_timeout, hedge_after }
+}
+
+/// A hedge hands one connection over and opens another, so both must be plain TCP with a request of their own.
+fn hedge_after(hedge: &raw::Hedge, retry: &raw::Retry, raw: &raw::Service, found: &mut Found) -> Option<Duration> {
+    let at = retry.hedge.key().unwrap_or_default();
+    if let Some((protocol, _)) = raw.upstream.get().and_then(|it| it.protocol.written())
+        && *protocol != Protocol::H1
+    {
+        found
+            .error(at, "`hedge` needs endpoints that speak HTTP/1.1")
+            .why("over HTTP/2 requests share a connection, which cannot be handed over")
+            .hint("remove `hedge`; `per_try_timeout` works with HTTP/2");
+    }
+    if let Some(upstream) = raw.upstream.get() {
+        for (key, name) in
+            [(upstream.tls.key(), "upstream.tls"), (upstream.proxy_protocol.key(), "upstream.proxy_protocol")]
+        {
+            if let Some(key) = key {
+                found
+                    .error(key, format!("`retry.hedge` cannot go with `{name}`"))
+                    .why("a hedge hands a plain connection over and opens another")
+                    .hint("remove one of them; `per_try_timeout` works with both");
+            }
+        }
+    }
+    let versions = raw.versions.get().into_iter().flat_map(|versions| versions.iter());
+    let lists = versions.filter_map(|version| version.value.as_ref()?.endpoints.get());
+    let (mut several, mut unix) = (false, None);
+    for list in lists {
+        let places = list.good().filter_map(|(endpoint, span)| match endpoint {
+            raw::Endpoint::At(place) => Some((&place.0, span)),
+            raw::Endpoint::With(keys) => keys.address.written().map(|(place, span)| (&place.0, span)),
+        });
+        let mut count = 0;
+        for (place, span) in places {
+            match place {
+                EndpointAddress::Unix(_) => unix = unix.or(Some(span)),
+                EndpointAddress::Ip(_) => count += 1,
+                // A name may have several addresses.
+                EndpointAddress::Name { .. } => count += 2,
+            }
+        }
+        several |= count > 1;
+    }
+    if let Some(span) = unix {
+        found
+            .error(span, "`hedge` needs endpoints reached over TCP")
+            .why("only there does the kernel say whether an answer has begun")
+            .hint("give an address and a port, or remove `hedge`");
+    } else if !several && !raw.versions.is_missing() {
+        found.warning(at, "`hedge` has no effect").why("no version has a second endpoint");
+    }
+    if let Some((_, span)) = retry.budget.written().filter(|(budget, _)| budget.0 == 0) {
+        found.error(span, "a budget of 0% allows no hedge").hint("write `20%`, or remove `hedge`");
+    }
+    let (after, span) = hedge.after.written()?;
+    let attempt = retry.per_try_timeout.get().map(|time| time.0);
+    let request = raw.timeouts.get().and_then(|it| it.request.get()).map(|time| time.0);
+    for (limit, name) in [(attempt, "per_try_timeout"), (request, "timeouts.request")] {
+        if limit.is_some_and(|limit| after.0 >= limit) {
+            found
+                .error(span, "`after` can never be reached")
+                .why(format!("`{name}` ends the wait of the first endpoint and is not longer"));
+        }
+    }
+    Some(after.0)
 }

@@ -68,6 +68,8 @@ pub struct Retry {
     pub budget_bp: u32,
     /// How long an attempt may stay without the head of an answer; only with `on.timeout`.
     pub per_try_timeout: Option<Duration>,
+    /// How long the first endpoint may stay without a byte of an answer before a second is asked, too.
+    pub hedge_after: Option<Duration>,
 }
 
 /// What deserves a second chance.
@@ -102,6 +104,7 @@ impl Default for Retry {
             methods: RetryMethods::Safe,
             budget_bp: 2_000,
             per_try_timeout: None,
+            hedge_after: None,
         }
     }
 }

@@ -115,6 +115,18 @@ keys! {
         methods: RetryMethods = default("safe"),
         /// How long each attempt may stay without an answer. Only with `timeout` in `on`.
         per_try_timeout: Time<10> = optional,
+        /// A second endpoint of the same version is asked the same while the first has not begun to answer, and whoever
+        /// answers first is passed on. Only GET and HEAD without a body, over HTTP/1.1 and TCP; each costs one of the
+        /// `budget`. Without it, never.
+        hedge: Hedge = optional,
+    }
+}
+
+keys! {
+    /// A second endpoint is asked beside one that keeps silent.
+    Hedge {
+        /// How long the first may stay without a byte of an answer; the 95th percentile of its answers is a good start.
+        after: Time<1> = required,
     }
 }
 

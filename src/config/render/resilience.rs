@@ -18,6 +18,9 @@ pub(super) fn retry(retry: &Retry) -> Value {
     if let Some(time) = retry.per_try_timeout {
         out.insert("per_try_timeout".into(), write_time(time).into());
     }
+    if let Some(after) = retry.hedge_after {
+        out.insert("hedge".into(), json!({ "after": write_time(after) }));
+    }
     out.into()
 }
 

@@ -166,6 +166,19 @@ fn warnings_only() {
 }
 
 #[test]
+fn a_hedge_without_anybody_else() {
+    let text = service("    active: blue\n    retry: { attempts: 0, budget: 5%, hedge: { after: 50ms } }\n");
+    insta::assert_snapshot!(report(&text), @r#"
+    warning: `hedge` has no effect
+      --> f.yaml:9:39
+    9 |     retry: { attempts: 0, budget: 5%, hedge: { after: 50ms } }
+      |                                       ^^^^^ no version has a second endpoint
+    "#);
+    let several = text.replacen("endpoints: [", "endpoints: [\"shop.internal:80\", ", 1);
+    assert_eq!(report(&several), "", "the budget has an effect without attempts");
+}
+
+#[test]
 fn a_very_long_line_is_cut_around_the_mark() {
     let list = (0..60).map(|n| format!("\"127.0.0.1:{}\"", 1000 + n)).collect::<Vec<_>>().join(", ");
     let text = service(&format!("      red: {{ endpoints: [{list}, oops] }}\n    active: blue\n"));

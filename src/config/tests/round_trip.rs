@@ -185,8 +185,8 @@ fn balance() -> impl Strategy<Value = Balance> {
 fn retry() -> impl Strategy<Value = Retry> {
     let on = (any::<[bool; 3]>(), btree_set(500..600_u16, 0..3));
     let methods = prop_oneof![Just(RetryMethods::Safe), Just(RetryMethods::Idempotent)];
-    (0..9_u32, on, methods, 1..=10_000_u32, of(40..200_u64)).prop_map(
-        |(attempts, ([connect, refused, reset], statuses), methods, budget_bp, per_try)| Retry {
+    (0..9_u32, on, methods, 1..=10_000_u32, of(40..200_u64), of(1..40_u64)).prop_map(
+        |(attempts, ([connect, refused, reset], statuses), methods, budget_bp, per_try, hedge)| Retry {
             attempts,
             on: RetryOn {
                 connect,
@@ -199,6 +199,7 @@ fn retry() -> impl Strategy<Value = Retry> {
             methods,
             budget_bp,
             per_try_timeout: per_try.map(Duration::from_millis),
+            hedge_after: hedge.map(Duration::from_millis),
         },
     )
 }
@@ -207,7 +208,14 @@ fn retry() -> impl Strategy<Value = Retry> {
 fn shorter(mut retry: Retry, request: Duration) -> Retry {
     retry.per_try_timeout = retry.per_try_timeout.filter(|time| *time < request);
     retry.on.timeout = retry.per_try_timeout.is_some();
+    retry.hedge_after = retry.hedge_after.filter(|time| *time < request);
     retry
+}
+
+/// What cannot be hedged is not.
+fn plain_tcp(versions: &BTreeMap<Name, Version>, protocol: Protocol) -> bool {
+    let mut endpoints = versions.values().flat_map(|version| &version.endpoints);
+    protocol == Protocol::H1 && !endpoints.any(|endpoint| matches!(endpoint.address, EndpointAddress::Unix(_)))
 }
 
 fn service() -> impl Strategy<Value = Service> {
@@ -264,8 +272,10 @@ fn service() -> impl Strategy<Value = Service> {
                     split.insert(first, 1);
                     Intent::Split(split)
                 };
-                let (retry, connect, request, idle, upgrade_idle, total) = one;
+                let (mut retry, connect, request, idle, upgrade_idle, total) = one;
                 let (body, in_flight, keepalive_idle) = two;
+                let protocol = if three.0 > three.1 { Protocol::H1 } else { Protocol::H2c };
+                retry.hedge_after = retry.hedge_after.filter(|_| plain_tcp(&versions, protocol));
                 Service {
                     versions,
                     intent,
@@ -281,7 +291,7 @@ fn service() -> impl Strategy<Value = Service> {
                     timeouts: Timeouts { connect, request, idle, upgrade_idle, total },
                     limits: Limits { body, in_flight },
                     upstream: Upstream {
-                        protocol: if three.0 > three.1 { Protocol::H1 } else { Protocol::H2c },
+                        protocol,
                         ping: (three.0 > three.2).then_some(three.2 + Duration::from_secs(1)),
                         keepalive_idle,
                         // Files are needed: `upstream.rs` beside this.

@@ -56,6 +56,18 @@ impl Ewma {
         (-(age as f64) / DECAY_MS).exp()
     }
 
+    /// For a successor, in microseconds; 0: nothing is known.
+    pub fn carried(&self, now_ms: u64) -> f64 {
+        self.estimate(now_ms)
+    }
+
+    /// As the process before knew it, at the beginning of this one's clock.
+    pub fn take_over(&self, micros: f64) {
+        if micros.is_finite() && micros > 0.0 {
+            self.set(micros, 0);
+        }
+    }
+
     fn set(&self, estimate: f64, now_ms: u64) {
         self.estimate.store(estimate.to_bits(), Ordering::Relaxed);
         self.at_ms.store(now_ms, Ordering::Relaxed);

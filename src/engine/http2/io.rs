@@ -1,18 +1,42 @@
-//! The bytes of a client connection as the HTTP/2 library reads and writes them, watched for frames that never end
-//! and frames that bring nothing.
+//! The bytes of a client connection as the HTTP/2 library reads and writes them, watched for frames that never end,
+//! frames that bring nothing, and trailers that are none.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::{Link, clock};
 use crate::wire::calm::{Allowed, Calm, Flood};
-use crate::wire::frames::Frames;
+use crate::wire::frames::{Frames, Passing};
+use crate::wire::trailers::Trailers;
+
+/// Malformed requests that nobody reads to their end; more than these end the connection.
+const MALFORMED_MAX: usize = 32;
+
+/// Streams whose requests ended in a way that no request may end, for who reads them.
+#[derive(Debug, Default)]
+pub struct Malformed(Mutex<Vec<u32>>);
+
+impl Malformed {
+    fn note(&self, stream: u32) -> Result<(), Flood> {
+        let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.push(stream);
+        if streams.len() > MALFORMED_MAX { Err(Flood::Malformed) } else { Ok(()) }
+    }
+
+    /// Whether it is one of them; told once. Only asked of streams with trailers.
+    pub fn take(&self, stream: u32) -> bool {
+        // One task at a time uses it, so the lock is never contended; the engine demands `Sync`.
+        let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = streams.iter().position(|malformed| *malformed == stream);
+        found.map(|at| streams.swap_remove(at)).is_some()
+    }
+}
 
 /// What was seen of a connection's frames.
 #[derive(Debug)]
@@ -22,13 +46,27 @@ pub struct Watch {
     allowed: Allowed,
     flood: Option<Flood>,
     owes_since: u64,
+    trailers: Trailers,
+    malformed: Arc<Malformed>,
 }
 
 impl Watch {
     pub fn new(allowed: Allowed) -> Rc<RefCell<Watch>> {
         // The client owes us the preface from the beginning.
         let (frames, owes_since) = (Frames::of_client(), clock::now_ms());
-        Rc::new(RefCell::new(Watch { frames, calm: Calm::default(), allowed, flood: None, owes_since }))
+        Rc::new(RefCell::new(Watch {
+            frames,
+            calm: Calm::default(),
+            allowed,
+            flood: None,
+            owes_since,
+            trailers: Trailers::default(),
+            malformed: Arc::default(),
+        }))
+    }
+
+    pub fn malformed(&self) -> Arc<Malformed> {
+        self.malformed.clone()
     }
 
     /// The client sends more of what costs us than it may.
@@ -47,12 +85,19 @@ impl Watch {
     }
 
     fn received(&mut self, bytes: &[u8]) {
-        let Watch { frames, calm, allowed, flood, .. } = self;
+        let Watch { frames, calm, allowed, flood, trailers, malformed, .. } = self;
         let now = clock::now_ms();
         let mut whole = 0;
-        frames.read(bytes, |frame| {
-            whole += 1;
-            if let Err(too_much) = calm.saw(&frame, now, allowed) {
+        frames.read(bytes, |passing| {
+            let verdict = match passing {
+                Passing::Begins(frame) => {
+                    whole += 1;
+                    trailers.begins(&frame);
+                    calm.saw(&frame, now, allowed)
+                }
+                Passing::Fields(fields) => trailers.read(fields).map_or(Ok(()), |stream| malformed.note(stream)),
+            };
+            if let Err(too_much) = verdict {
                 flood.get_or_insert(too_much);
             }
         });

@@ -9,9 +9,6 @@ use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, Response};
 
-/// Interim answers that are passed on for one request; more say nothing new.
-const INTERIM_MAX: u8 = 16;
-
 #[derive(Clone)]
 pub struct Outgoing(Arc<Mutex<Sending>>);
 
@@ -19,12 +16,11 @@ struct Sending {
     respond: SendResponse<Bytes>,
     body: Option<SendStream<Bytes>>,
     ended: bool,
-    interim: u8,
 }
 
 impl Outgoing {
     pub fn new(respond: SendResponse<Bytes>) -> Outgoing {
-        Outgoing(Arc::new(Mutex::new(Sending { respond, body: None, ended: false, interim: 0 })))
+        Outgoing(Arc::new(Mutex::new(Sending { respond, body: None, ended: false })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Sending> {
@@ -41,13 +37,13 @@ impl Outgoing {
         self.lock().body.is_some()
     }
 
+    /// How many there may be is bounded by [`crate::engine::app`], for clients of every version.
     pub fn interim(&self, head: Response<()>) -> Result<(), h2::Error> {
         let sending = &mut *self.lock();
-        if sending.body.is_some() || sending.interim == INTERIM_MAX {
-            return Ok(());
+        match sending.body {
+            Some(_) => Ok(()),
+            None => sending.respond.send_informational(head),
         }
-        sending.interim += 1;
-        sending.respond.send_informational(head)
     }
 
     pub fn head(&self, head: Response<()>, ends: bool) -> Result<(), h2::Error> {

@@ -2,17 +2,18 @@
 //!
 //! The engine has a session of its own for HTTP/2. This one is ours because only here can it be seen who waits for
 //! whom, which is what every deadline is about; and it passes interim answers on, which the engine's drops.
-//! Trailers of a request end here: the engine has no place for them.
+//! Trailers of a request end here: the engine has no place for them. What may not stand in them makes the request
+//! malformed all the same (RFC 9113 section 8.1.1): its stream is reset, and no endpoint gets it as whole.
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use h2::RecvStream;
+use h2::{Reason, RecvStream};
 use http::header::{CONNECTION, DATE, HeaderMap, HeaderName, TRANSFER_ENCODING, UPGRADE};
 use http::{Response, Version};
 use pingora_core::protocols::Digest;
@@ -24,10 +25,12 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use super::io::Malformed;
 use super::outgoing::Outgoing;
 use crate::engine::shared::NoMessages;
 use crate::net::link::REPEATABLE;
 use crate::net::{Link, Offer};
+use crate::wire::trailers;
 
 type Messages = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
@@ -37,6 +40,7 @@ pub struct StreamSession {
     body_done: bool,
     body_read: usize,
     kept: Option<Kept>,
+    malformed: Arc<Malformed>,
     out: Outgoing,
     link: Arc<Link>,
     written: Option<Box<ResponseHeader>>,
@@ -52,7 +56,14 @@ enum Kept {
 }
 
 impl StreamSession {
-    pub fn new(head: RequestHeader, body: RecvStream, out: Outgoing, link: Arc<Link>) -> StreamSession {
+    /// `malformed`: of the connection.
+    pub fn new(
+        head: RequestHeader,
+        body: RecvStream,
+        malformed: Arc<Malformed>,
+        out: Outgoing,
+        link: Arc<Link>,
+    ) -> StreamSession {
         let body_done = body.is_end_stream();
         StreamSession {
             head,
@@ -60,6 +71,7 @@ impl StreamSession {
             body_done,
             body_read: 0,
             kept: None,
+            malformed,
             out,
             link,
             written: None,
@@ -78,14 +90,16 @@ impl StreamSession {
                 Poll::Pending
             }
             Poll::Ready(None) => {
+                let trailers = ready!(self.body.poll_trailers(cx)).map_err(cancelled)?;
+                if trailers.is_some_and(|trailers| self.is_malformed(&trailers)) {
+                    self.out.reset(Reason::PROTOCOL_ERROR);
+                    return Poll::Ready(Error::e_explain(ErrorType::InvalidHTTPHeader, "the trailers").map_err(down));
+                }
                 self.body_done = true;
                 self.link.body_ended();
                 Poll::Ready(Ok(None))
             }
-            Poll::Ready(Some(Err(error))) => {
-                let error = Error::because(ErrorType::ReadError, "the client cancelled its request", error);
-                Poll::Ready(Err(error.into_down()))
-            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(cancelled(error))),
             Poll::Ready(Some(Ok(data))) => {
                 if self.link.body_came(data.len()).is_err() {
                     return Poll::Ready(Error::e_explain(ErrorType::ReadError, "body too large").map_err(down));
@@ -109,6 +123,11 @@ impl StreamSession {
         }
     }
 
+    fn is_malformed(&self, trailers: &HeaderMap) -> bool {
+        let is_noted = self.malformed.take(self.body.stream_id().into());
+        is_noted || trailers.keys().any(|name| trailers::is_forbidden(name.as_str().as_bytes()))
+    }
+
     /// Ready only when the present attempt is to be given up.
     fn poll_interrupt(&self) -> Poll<Result<Option<Bytes>>> {
         match self.link.take_interrupt() {
@@ -124,6 +143,8 @@ impl StreamSession {
         }
         if head.status.is_informational() {
             let interim = Response::from_parts(head.as_owned_parts(), ());
+            // Who was told to go on with the body is waited for again.
+            self.link.wrote(b"");
             return self.out.interim(interim).map_err(|error| gone("an interim answer", error));
         }
         if self.written.is_some() {
@@ -185,6 +206,10 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 
 fn down(error: Box<Error>) -> Box<Error> {
     error.into_down()
+}
+
+fn cancelled(error: h2::Error) -> Box<Error> {
+    down(Error::because(ErrorType::ReadError, "the client cancelled its request", error))
 }
 
 fn gone(what: &'static str, error: h2::Error) -> Box<Error> {
@@ -287,7 +312,7 @@ impl Session for StreamSession {
     }
 
     async fn shutdown(&mut self, _code: u32, _why: &str) {
-        self.out.reset(h2::Reason::INTERNAL_ERROR);
+        self.out.reset(Reason::INTERNAL_ERROR);
     }
 
     fn is_body_done(&mut self) -> bool {

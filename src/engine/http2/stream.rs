@@ -14,6 +14,7 @@ use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
 
 use super::Shared;
+use super::io::Malformed;
 use super::outgoing::Outgoing;
 use super::session::{StreamSession, head_for_engine};
 use crate::engine::app::Incoming;
@@ -58,7 +59,8 @@ pub async fn serve(
 ) {
     let place = shared.place(&engine);
     let out = Outgoing::new(respond);
-    exchange(&engine, &place, client, request, &out).await;
+    let malformed = shared.watch.borrow().malformed();
+    exchange(&engine, &place, client, request, malformed, &out).await;
     shared.over(place, out.is_ended());
 }
 
@@ -67,6 +69,7 @@ async fn exchange(
     place: &Place,
     client: Arc<Client>,
     request: Request<RecvStream>,
+    malformed: Arc<Malformed>,
     out: &Outgoing,
 ) {
     let link = &place.link;
@@ -85,7 +88,7 @@ async fn exchange(
     link.begin_stream(head.body != RequestBody::None, head.expect_continue, connection::waits(link));
     let incoming =
         Incoming { link: link.clone(), client, upgrade: None, recall: place.recall.clone(), grpc: grpc.clone() };
-    let session = StreamSession::new(head_for_engine(parts, head.host), body, out.clone(), link.clone());
+    let session = StreamSession::new(head_for_engine(parts, head.host), body, malformed, out.clone(), link.clone());
     let session = ServerSession::new_custom(Box::new(session));
     let mut handled = engine.proxy.process_new_http(session, &engine.never);
     let mut under_way = UnderWay::new(engine, link, &place.recall, incoming);

@@ -30,6 +30,8 @@ pub struct H2Seen {
     pub trailers: Option<HeaderMap>,
     /// Status codes of interim answers.
     pub interim: Vec<u16>,
+    /// Their fields.
+    pub interim_fields: Vec<HeaderMap>,
     /// The stream was reset, or the connection ended: why.
     pub broken: Option<Broken>,
     pub took: Duration,
@@ -148,6 +150,7 @@ impl H2Exchange {
         let both = std::future::poll_fn(|cx| {
             while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
                 seen.interim.push(interim.status().as_u16());
+                seen.interim_fields.push(interim.into_parts().0.headers);
             }
             Pin::new(&mut response).poll(cx)
         });
@@ -291,6 +294,32 @@ pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
+/// The status at the beginning of a block: it stands first, by its index or with its name's.
+pub fn status(block: &[u8]) -> Option<u16> {
+    const INDEXED: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
+    match *block {
+        // A table size may stand before it.
+        [0x20..0x40, ref rest @ ..] => status(rest),
+        [index @ 0x88..=0x8e, ..] => Some(INDEXED[usize::from(index - 0x88)]),
+        [0x08 | 0x18 | 0x48, 3, a, b, c, ..] => std::str::from_utf8(&[a, b, c]).ok()?.parse().ok(),
+        // Digits have Huffman codes of five and six bits: 0 to 2 are 00000 to 00010, 3 to 9 are 011001 to 011111.
+        [0x08 | 0x18 | 0x48, coded @ 0x81..=0x83, ref rest @ ..] => {
+            let bits =
+                rest.iter().take(usize::from(coded & 0x7f)).fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
+            let mut left = u32::from(coded & 0x7f) * 8;
+            let mut number = 0;
+            for _ in 0..3 {
+                let take = |count: u32, left: u32| bits >> (left - count) & ((1 << count) - 1);
+                let five = take(5, left);
+                let (digit, size) = if five <= 2 { (five, 5) } else { (take(6, left) - 0x19 + 3, 6) };
+                (number, left) = (number * 10 + digit as u16, left - size);
+            }
+            Some(number)
+        }
+        _ => None,
+    }
+}
+
 /// With a prefix of seven bits (RFC 7541 section 5.1).
 fn integer(out: &mut Vec<u8>, value: usize) {
     if value < 127 {
@@ -340,6 +369,19 @@ impl H2Raw {
 
     pub async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
         self.write(&frame(kind, flags, stream, payload)).await
+    }
+
+    /// A request that is nothing but a head of these fields.
+    pub async fn request(&mut self, stream: u32, fields: &[(&str, &str)]) {
+        self.send(HEADERS, END_HEADERS | END_STREAM, stream, &block(fields)).await;
+    }
+
+    /// The status of the answer on a stream; `None`: it was reset, or the connection has ended.
+    pub async fn status_of(&mut self, stream: u32) -> Option<u16> {
+        let is_verdict = |frame: &RawFrame| {
+            frame.kind == GOAWAY || (frame.stream == stream && matches!(frame.kind, HEADERS | RESET))
+        };
+        status(&self.until(is_verdict).await.filter(|frame| frame.kind == HEADERS)?.payload)
     }
 
     /// The next frame; `None` at the end of the connection.

@@ -22,6 +22,8 @@ pub enum H2Fault {
     GoAwayBefore,
     /// Reads, never answers.
     Hang,
+    /// RST_STREAM once the whole request is there.
+    ResetUnanswered,
     /// RST_STREAM after the head of the answer.
     ResetAfterHead,
     /// 413 after the first bytes of the body, and no more of it is read (RFC 9113 section 8.1).
@@ -176,6 +178,10 @@ async fn exchange(request: Request<RecvStream>, mut respond: SendResponse<Bytes>
     if fault == H2Fault::Hang {
         let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
         shared.cancelled.fetch_add(1, Ordering::SeqCst);
+        return;
+    }
+    if fault == H2Fault::ResetUnanswered {
+        respond.send_reset(Reason::INTERNAL_ERROR);
         return;
     }
     let mut head = Response::builder().status(200).header("x-origin", &shared.name);

@@ -6,6 +6,7 @@ pub mod config;
 pub mod dns;
 pub mod http2;
 pub mod http2_origin;
+pub mod http2_tap;
 pub mod load;
 pub mod origin;
 pub mod rollouts;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{answers, requests};
+use super::{answers, http2, http2_answers, requests};
 
 /// Control characters as escapes, so that a table shows them.
 pub fn visible(text: &str) -> String {
@@ -11,7 +11,13 @@ pub fn visible(text: &str) -> String {
 
 /// The tables, by the name that stands in their markers.
 fn tables() -> Vec<(&'static str, String)> {
-    vec![("requests", of_requests()), ("answers", of_answers())]
+    vec![
+        ("requests", of_requests()),
+        ("http2", of_http2()),
+        ("floods", of_floods()),
+        ("answers", of_answers()),
+        ("http2 answers", of_http2_answers()),
+    ]
 }
 
 fn of_requests() -> String {
@@ -39,6 +45,40 @@ fn of_answers() -> String {
         text += "\n";
     }
     text
+}
+
+fn of_http2() -> String {
+    let mut text = String::new();
+    for group in http2::groups() {
+        text +=
+            &format!("### {}\n\n| A client sends | It sees | The endpoint receives |\n|---|---|---|\n", group.title);
+        for case in group.cases {
+            text += &format!("| {} | {} | {} |\n", case.name, case.sees.in_words(), case.reaches.in_words());
+        }
+        text += "\n";
+    }
+    text
+}
+
+fn of_floods() -> String {
+    let mut text = "| A client sends | It sees | The endpoint receives |\n|---|---|---|\n".to_string();
+    for flood in http2::floods() {
+        let received = match flood.reach {
+            0 => "nothing".into(),
+            1 => "no whole request".into(),
+            most => format!("at most {most} requests of {}, each let go", http2::FLOOD),
+        };
+        text += &format!("| {} | {} | {received} |\n", flood.name, flood.sees.in_words());
+    }
+    text + "\n"
+}
+
+fn of_http2_answers() -> String {
+    let mut text = "| An endpoint answers with | The client sees |\n|---|---|\n".to_string();
+    for case in http2_answers::cases() {
+        text += &format!("| {} | {} |\n", case.name, case.sees.in_words());
+    }
+    text + "\n"
 }
 
 #[test]

@@ -7,6 +7,8 @@ use std::time::Duration;
 mod answers;
 mod document;
 mod expect;
+mod http2;
+mod http2_answers;
 mod requests;
 mod slow;
 mod tap;
