@@ -138,12 +138,18 @@ impl Clients {
 
     /// A connection for each request, or one for all.
     fn ask_again_and_again(&self, work: Work) -> Result<(), Failure> {
+        // Each has tickets of its own: who takes the last one that is left begins anew.
+        let mut config = ClientConfig::clone(&self.config);
+        if work == (Work::Handshakes { resumed: true }) {
+            config.resumption = Resumption::in_memory_sessions(8);
+        }
+        let config = Arc::new(config);
         let mut kept = None;
         let mut is_first = true;
         while self.goes_on() {
             let mut stream = match kept.take() {
                 Some(stream) => stream,
-                None => connect(&self.config, self.address)?,
+                None => connect(&config, self.address)?,
             };
             ask(&mut stream)?;
             if stream.conn.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
@@ -278,8 +284,7 @@ impl Place {
     fn measure(&self, proxy: &Proxy, secure: &Secure, work: Work) -> Result<Seen, Box<dyn Error>> {
         let running = self.start(proxy, secure)?;
         let config = match work {
-            Work::Handshakes { resumed: true } => secure.client(Resumption::in_memory_sessions(64), &[])?,
-            Work::Handshakes { resumed: false } | Work::Requests => secure.client(Resumption::disabled(), &[])?,
+            Work::Handshakes { .. } | Work::Requests => secure.client(Resumption::disabled(), &[])?,
             Work::Streams => secure.client(Resumption::disabled(), &[b"h2"])?,
         };
         let clients = Arc::new(Clients {

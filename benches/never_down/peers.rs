@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::machine;
 
 /// For anything that a proxy is asked to do.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// What systemd waits before it starts a service again, if its unit does not say otherwise.
 const RESTART: Duration = Duration::from_millis(100);
 const FILE: &str = "proxy.yaml";
@@ -173,7 +173,8 @@ impl Peer {
         while !holds() {
             if machine::has_ended(self.child.id()) && self.kind != Kind::Nginx || Instant::now() > deadline {
                 let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-                return Err(io::Error::other(format!("{}: not so: {what}\n{log}", self.kind.name())));
+                let last = log.lines().rev().take(5).collect::<Vec<_>>().join(" / ");
+                return Err(io::Error::other(format!("{}: not so: {what}; its last lines: {last}", self.kind.name())));
             }
             thread::sleep(Duration::from_millis(2));
         }

@@ -115,7 +115,7 @@ async fn an_apply_that_is_not_confirmed_goes_back_by_itself() {
     let (world, _v1, _v2) = running().await;
     let changed = std::fs::read_to_string(world.config()).unwrap().replace("active: v1", "active: v2");
     std::fs::write(world.path("next.yaml"), &changed).unwrap();
-    let ran = world.cli(&["apply", "-c", "next.yaml", "--confirm", "1s"]).await;
+    let ran = world.cli(&["apply", "-c", "next.yaml", "--confirm", "4s"]).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(world.get("/").await.origin(), Some("v2"));
     assert!(world.status().await["confirm_until"].is_u64());

@@ -199,8 +199,8 @@ async fn a_shared_connection_is_one_clients_too() {
         while let Ok((mut from, _)) = listener.accept().await {
             let told = told.clone();
             tokio::spawn(async move {
-                let said = header(&mut from).await;
-                told.lock().unwrap().push(said);
+                let header = header(&mut from).await;
+                told.lock().unwrap().push(header);
                 let mut to = TcpStream::connect(to).await.unwrap();
                 let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
             });

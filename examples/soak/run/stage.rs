@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
@@ -224,9 +224,7 @@ impl Stage {
             }
             What::ClockJump => {
                 let before = self.world.service_status("shop").await["effective"].clone();
-                if let Some(clock) = &self.clock {
-                    clock.jump(event.roll);
-                }
+                let by = self.clock.as_ref().map_or(0, |clock| clock.jump(event.roll));
                 let after = self.world.service_status("shop").await["effective"].clone();
                 expect(&mut problems, before == after, format!("clock jump: the split was {before}, then {after}"));
                 // What is written down at the new time is taken, whatever stands before it.
@@ -234,6 +232,9 @@ impl Stage {
                 self.routes += 1;
                 self.publish().await;
                 expect(&mut problems, self.world.generation().await > generation, "clock jump: no reload".into());
+                let at = self.world.status().await["generation"]["at"].as_i64().unwrap_or(0) / 1000;
+                let off = at - by - SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64);
+                expect(&mut problems, off.abs() < 60, format!("clock jump: {off} s from where it was put"));
             }
             What::Upgrade => {
                 let before = self.world.generation().await;

@@ -167,6 +167,8 @@ const CASES: &[Case] = &[
     ("    active: blue", "    active: blue\n    retry: { on: timeout, per_try_timeout: 1s, hedge: { after: 1s } }", "23:64", &["can never be reached", "`per_try_timeout`"]),
     ("    active: blue", "    active: blue\n    retry: { on: connect, budget: 0%, hedge: { after: 1s } }", "23:35", &["allows no hedge"]),
     ("    active: blue", "    active: blue\n    upstream: { protocol: h2c }\n    retry: { hedge: { after: 1s } }", "24:14", &["needs endpoints that speak HTTP/1.1"]),
+    ("    active: blue", "    active: blue\n    upstream: { proxy_protocol: v1 }\n    retry: { hedge: { after: 1s } }", "23:17", &["cannot go with `upstream.proxy_protocol`"]),
+    ("    active: blue", "    active: blue\n    upstream: { tls: {} }\n    retry: { hedge: { after: 1s } }", "23:17", &["cannot go with `upstream.tls`"]),
     ("[\"127.0.0.1:4002\"] }\n    active: blue", "[\"unix:/run/x.sock\"] }\n    active: blue\n    retry: { hedge: { after: 1s } }", "21:28", &["reached over TCP", "remove `hedge`"]),
     ("    active: blue", "    active: blue\n    retry: { methods: all }", "23:23", &["`safe` and `idempotent`"]),
     ("    active: blue", "    active: blue\n    timeouts:\n    limits: {}", "23:13", &["nothing under it"]),

@@ -276,6 +276,7 @@ fn service() -> impl Strategy<Value = Service> {
                 let (body, in_flight, keepalive_idle) = two;
                 let protocol = if three.0 > three.1 { Protocol::H1 } else { Protocol::H2c };
                 retry.hedge_after = retry.hedge_after.filter(|_| plain_tcp(&versions, protocol));
+                let announces = three.0 > three.3 && retry.hedge_after.is_none();
                 Service {
                     versions,
                     intent,
@@ -296,7 +297,7 @@ fn service() -> impl Strategy<Value = Service> {
                         keepalive_idle,
                         // Files are needed: `upstream.rs` beside this.
                         tls: None,
-                        proxy_protocol: (three.0 > three.3).then_some(ProxyHeader::V1),
+                        proxy_protocol: announces.then_some(ProxyHeader::V1),
                     },
                     drain: Drain { requests: three.0, streams: three.1, sessions: three.2, reconnect_spread: three.3 },
                     hold: Hold { max_wait: four.0, max_requests: four.1 },
