@@ -21,8 +21,10 @@ pub fn start(core: usize, count: usize) -> io::Result<Vec<SocketAddr>> {
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
     listeners.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
     // Longer than what the proxies open at once, so that a full queue is never the origin's.
-    // SAFETY: the sockets are open, and listen already.
-    listeners.iter().for_each(|listener| drop(unsafe { libc::listen(listener.as_raw_fd(), 4096) }));
+    for listener in &listeners {
+        // SAFETY: the socket is open, and listens already.
+        unsafe { libc::listen(listener.as_raw_fd(), 4096) };
+    }
     thread::spawn(move || {
         if let Err(problem) = machine::pin(core).and_then(|()| serve(listeners)) {
             eprintln!("the origin ended: {problem}");

@@ -94,7 +94,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     machine::raise_open_files();
     adopt_orphans();
     let (_, core) = machine::two_cores().ok_or("two cores are needed")?;
-    let [origin, _] = origin::start(core)?;
+    let [origin] = origin::start(core, 1)?[..] else { return Err("one origin was asked for".into()) };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut kinds = Vec::new();
     for kind in Kind::ALL {
