@@ -7,10 +7,9 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsConnector;
 
 use super::proxy_header::Announced;
-use super::secure::{self, SecureCell};
+use super::secure::SecureCell;
 use super::state::{At, EndpointRuntime, ServiceRuntime};
 use crate::config::model::tls::Alpn;
 use crate::config::model::{Protocol, ProxyHeader};
@@ -84,13 +83,8 @@ async fn begin<S: Wire + 'static>(mut stream: S, line: &Line, alpn: Alpn) -> Res
         stream.write_all(&Announced::Nobody.header(version)).await?;
     }
     let Some(LineTls { cell, name }) = &line.tls else { return Ok(Box::pin(stream)) };
-    let connector = TlsConnector::from(cell.load().client(alpn).clone());
-    let secured = connector.connect(name.clone(), stream).await;
-    let secured = secured.map_err(|error| NoLine::Tls(secure::explain(&error, name)))?;
-    match (alpn, secured.get_ref().1.alpn_protocol()) {
-        (Alpn::Http11, _) | (Alpn::H2, Some(b"h2")) => Ok(Box::pin(secured)),
-        (Alpn::H2, _) => Err(NoLine::Tls(secure::NO_HTTP2.into())),
-    }
+    let secure = cell.load();
+    Ok(Box::pin(secure.handshake(name, alpn, stream).await.map_err(NoLine::Tls)?))
 }
 
 /// Nothing listens there: what is only slow or full does not refuse.

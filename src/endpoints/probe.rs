@@ -46,13 +46,11 @@ pub async fn probe(check: &HealthCheck, line: &Line, authority: &str, deadline: 
         }
         HealthCheck::Http { path, host, status, instance } => {
             let host = host.as_deref().unwrap_or(authority);
-            timeout(deadline, async {
-                match line.protocol {
-                    Protocol::H1 => http(line, host, path, status, instance.as_ref()).await,
-                    Protocol::H2c | Protocol::H2 => http2(line, host, path, status, instance.as_ref()).await,
-                }
+            let answer = timeout(deadline, page(line, host, path, instance.as_ref())).await;
+            answer.map(|answer| match answer {
+                Err(seen) => seen.into(),
+                Ok((answered, instance)) => judged(answered, status, instance),
             })
-            .await
         }
     };
     asked.unwrap_or_else(|_| Seen::Silent(format!("no answer within {deadline:?}")).into())
@@ -65,23 +63,23 @@ async fn grpc(line: &Line, host: &str, service: &str, deadline: Duration) -> See
     }
 }
 
-async fn http2(
-    line: &Line,
-    host: &str,
-    path: &str,
-    wanted: &[RangeInclusive<u16>],
-    instance: Option<&HeaderName>,
-) -> Asked {
-    let stream = match connect(line, Alpn::H2).await {
-        Ok(stream) => stream,
-        Err(silent) => return silent.into(),
-    };
-    let scheme = if line.tls.is_some() { "https" } else { "http" };
-    match http2_probe::ask(stream, &format!("{scheme}://{host}{path}")).await {
-        Err(seen) => seen.into(),
-        Ok(answer) => {
+/// The final status, and a hash of what `instance` says.
+async fn page(line: &Line, host: &str, path: &str, instance: Option<&HeaderName>) -> Result<(u16, Option<u64>), Seen> {
+    match line.protocol {
+        Protocol::H1 => {
+            let mut stream = connect(line, Alpn::Http11).await?;
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: switchback-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).await.map_err(|error| Seen::Silent(format!("write: {error}")))?;
+            status_of(&mut stream, instance).await
+        }
+        Protocol::H2c | Protocol::H2 => {
+            let stream = connect(line, Alpn::H2).await?;
+            let scheme = if line.tls.is_some() { "https" } else { "http" };
+            let answer = http2_probe::ask(stream, &format!("{scheme}://{host}{path}")).await?;
             let named = instance.and_then(|name| answer.headers.get(name));
-            judged(answer.status.as_u16(), wanted, named.map(|name| hash_of(name.as_bytes())))
+            Ok((answer.status.as_u16(), named.map(|name| hash_of(name.as_bytes()))))
         }
     }
 }
@@ -107,30 +105,7 @@ async fn connect(line: &Line, alpn: Alpn) -> Result<Dialled, Seen> {
     })
 }
 
-async fn http(
-    line: &Line,
-    host: &str,
-    path: &str,
-    wanted: &[RangeInclusive<u16>],
-    instance: Option<&HeaderName>,
-) -> Asked {
-    let mut stream = match connect(line, Alpn::Http11).await {
-        Ok(stream) => stream,
-        Err(silent) => return silent.into(),
-    };
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: switchback-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-    );
-    if let Err(error) = stream.write_all(request.as_bytes()).await {
-        return Seen::Silent(format!("write: {error}")).into();
-    }
-    match status_of(&mut stream, instance).await {
-        Err(seen) => seen.into(),
-        Ok((status, instance)) => judged(status, wanted, instance),
-    }
-}
-
-/// The final status, and a hash of what `instance` says; interim answers (100, 103) are passed over.
+/// As [`page`], over HTTP/1.1; interim answers (100, 103) are passed over.
 async fn status_of(stream: &mut Dialled, instance: Option<&HeaderName>) -> Result<(u16, Option<u64>), Seen> {
     let mut head = Vec::with_capacity(1024);
     loop {

@@ -18,6 +18,9 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, InvalidMessage, SignatureScheme,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::config::model::tls::Alpn;
 use crate::config::model::{EndpointAddress, Trust, UpstreamTls};
@@ -45,8 +48,23 @@ impl Secure {
         Secure { http1: client(&of, Alpn::Http11), http2: client(&of, Alpn::H2), of, number }
     }
 
+    /// With an endpoint that must prove `name`, for a connection that will speak this and nothing else. `Err`: why
+    /// there is none, as [`explain`] says it.
+    pub async fn handshake<S>(&self, name: &ServerName<'static>, alpn: Alpn, stream: S) -> Result<TlsStream<S>, String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let connector = TlsConnector::from(self.client(alpn).clone());
+        let secured = connector.connect(name.clone(), stream).await.map_err(|error| explain(&error, name))?;
+        match (alpn, secured.get_ref().1.alpn_protocol()) {
+            // Who does not know ALPN speaks HTTP/1.1.
+            (Alpn::Http11, _) | (Alpn::H2, Some(b"h2")) => Ok(secured),
+            (Alpn::H2, _) => Err(NO_HTTP2.into()),
+        }
+    }
+
     /// For connections that speak this, and nothing else.
-    pub fn client(&self, alpn: Alpn) -> &Arc<ClientConfig> {
+    fn client(&self, alpn: Alpn) -> &Arc<ClientConfig> {
         match alpn {
             Alpn::Http11 => &self.http1,
             Alpn::H2 => &self.http2,
@@ -154,10 +172,10 @@ impl SecureCell {
 }
 
 /// The endpoint was asked for HTTP/2 and did not agree.
-pub const NO_HTTP2: &str = "the endpoint does not speak HTTP/2 over TLS, and `protocol: h2` is configured";
+const NO_HTTP2: &str = "the endpoint does not speak HTTP/2 over TLS, and `protocol: h2` is configured";
 
 /// Why a handshake with an endpoint failed, for operators. `name` is what it was to prove.
-pub fn explain(error: &io::Error, name: &ServerName<'_>) -> String {
+fn explain(error: &io::Error, name: &ServerName<'_>) -> String {
     let name = name.to_str();
     let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
         return match error.kind() {

@@ -21,14 +21,12 @@ use pingora_http::ResponseHeader;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
 
 use super::secured::Secured;
 use super::shared::{Pool, Shared};
 use super::ways::{Way, WayTls, Ways};
 use crate::config::model::tls::Alpn;
 use crate::endpoints::dial::is_refused;
-use crate::endpoints::secure;
 
 /// How a handshake that did not end in time is told from a connection that was not made.
 pub const HANDSHAKE_LATE: &str = "the endpoint did not finish the TLS handshake";
@@ -81,14 +79,9 @@ async fn connect(peer: &HttpPeer, way: &Way) -> Result<pingora_core::protocols::
     let reached = timeout_at(until, reach(&peer._address, way)).await;
     let stream = reached.map_err(|_| late("no connection"))??;
     let Some(WayTls { secure, name }) = &way.tls else { return Ok(Box::new(stream)) };
-    let connector = TlsConnector::from(secure.client(way.alpn).clone());
-    match timeout_at(until, connector.connect(name.clone(), stream)).await {
-        Ok(Ok(stream)) => match (way.alpn, stream.get_ref().1.alpn_protocol()) {
-            // Who does not know ALPN speaks HTTP/1.1.
-            (Alpn::Http11, _) | (Alpn::H2, Some(b"h2")) => Ok(Box::new(Secured(stream))),
-            (Alpn::H2, _) => Error::e_explain(ErrorType::TLSHandshakeFailure, secure::NO_HTTP2),
-        },
-        Ok(Err(error)) => Error::e_explain(ErrorType::TLSHandshakeFailure, secure::explain(&error, name)),
+    match timeout_at(until, secure.handshake(name, way.alpn, stream)).await {
+        Ok(Ok(stream)) => Ok(Box::new(Secured(stream))),
+        Ok(Err(why)) => Error::e_explain(ErrorType::TLSHandshakeFailure, why),
         Err(_) => Err(late(HANDSHAKE_LATE)),
     }
 }

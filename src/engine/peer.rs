@@ -100,8 +100,9 @@ fn begin(
     let mut pooled = Pooled { incarnation, era: kept.era, secure: 0, shared: ctx.shared };
     let secure = runtime.secure.as_ref().map(|cell| cell.load());
     pooled.secure = secure.as_ref().map_or(0, |secure| secure.number);
-    // Nor may a second chance meet what another second chance left behind: each has a group of its own.
-    peer.group_key = if ctx.stale_retried { unpooled() } else { pooled.key() };
+    if !ctx.stale_retried {
+        peer.group_key = pooled.key();
+    }
     let announce = service.upstream.proxy_protocol.map(|version| (announced(ctx), version));
     if let Some(whom) = &announce {
         peer.group_key = ways.key_for(peer.group_key, whom);
@@ -166,10 +167,8 @@ pub fn is_for(ctx: &Context, digest: Option<&Digest>) -> bool {
     said.and_then(|said| said.downcast_ref()) == Some(&announced(ctx))
 }
 
-/// A group of connections of its own, for one that is not to come from the pool.
-pub(super) fn unpooled() -> u64 {
-    1 << 63 | entropy::next()
-}
+/// Marks groups of one connection, which is not to come from the pool.
+const FRESH: u64 = 1 << 63;
 
 /// What connections are pooled by, besides their address.
 #[derive(Debug, Clone, Copy)]
@@ -219,8 +218,10 @@ pub(super) fn peer(at: &At, service: &Service, kept: Kept, fresh: bool) -> Resul
     let idle = service.upstream.keepalive_idle;
     options.idle_timeout = Some(kept.idle.map_or(idle, |kept| idle.min(kept)));
     if fresh {
-        // The second chance must not meet a second connection that was closed meanwhile.
+        // The second chance must not meet a second connection that was closed meanwhile, or one that another second
+        // chance left behind: it has a group of its own.
         options.idle_timeout = Some(Duration::ZERO);
+        peer.group_key = FRESH | entropy::next();
     }
     Ok(peer)
 }

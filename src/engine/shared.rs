@@ -24,7 +24,8 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::runtime::Handle;
 
-type Messages = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
+/// What the engine asks of a protocol that has messages beside the body.
+pub type Messages = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
 /// The connections of one data thread, by what the engine pools by. Its lock is never waited for.
 #[derive(Debug, Default)]

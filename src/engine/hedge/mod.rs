@@ -143,7 +143,6 @@ pub fn begin(second: Second, ctx: &mut Context) -> Result<Box<HttpPeer>> {
     let race = Race::new(is_untouched.then_some(first), dial(at, service.service.timeouts.connect), report.clone());
     let at = At::Ip(at);
     let mut peer = peer::peer(&at, &service.service, endpoint.keeping.now(), true)?;
-    peer.group_key = peer::unpooled();
     peer.options.custom_l4 = Some(Arc::new(Hand(Mutex::new(Some(race)))));
     endpoint.begin(ctx.thread);
     ctx.attempts += 1;

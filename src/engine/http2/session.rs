@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures_core::Stream;
 use h2::{Reason, RecvStream};
 use http::header::{CONNECTION, DATE, HeaderMap, HeaderName, TRANSFER_ENCODING, UPGRADE};
 use http::{Response, Version};
@@ -27,12 +26,10 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::io::Malformed;
 use super::outgoing::Outgoing;
-use crate::engine::shared::NoMessages;
+use crate::engine::shared::{Messages, NoMessages};
 use crate::net::link::REPEATABLE;
 use crate::net::{Link, Offer};
 use crate::wire::trailers;
-
-type Messages = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
 pub struct StreamSession {
     head: RequestHeader,
