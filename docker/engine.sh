@@ -11,19 +11,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# A network of its own: the ports of the example are free in it.
-if [ "${1:-}" != --inside ]; then
-    binary=${1:-}
-    if [ -z "$binary" ]; then
-        binary=$(mktemp)
-        trap 'rm -f "$binary"' EXIT
-        docker/build.sh "$binary"
-    fi
-    unshare --net "$0" --inside "$(realpath "$binary")"
-    exit
-fi
-binary=$2
-ip link set lo up
+. docker/prove.sh
+alone "$@"
 read -ra engine <<< "${ENGINE:-podman}"
 engine() { "${engine[@]}" "$@"; }
 
@@ -41,17 +30,8 @@ fail() {
     for name in "${names[@]}"; do engine logs "$name" 2>&1 | tail -20 | sed "s|^|    $name \| |"; done
     exit 1
 }
-ok() { printf 'ok: %s\n' "$*"; }
-until_true() { # WHAT COMMAND…
-    local what=$1 end=$((SECONDS + 20))
-    shift
-    until "$@" > /dev/null 2>&1; do
-        [ "$SECONDS" -lt "$end" ] || fail "still not so: $what"
-        sleep 0.1
-    done
-}
 
-mkdir -p "$work/build" "$work/conf" "$work/state"
+mkdir -p "$work/build"
 docker/rootfs.sh "$binary" "$work/build/image"
 isolation=()
 case ${engine[0]} in *podman) isolation=(--isolation chroot --format docker) ;; esac
@@ -59,18 +39,11 @@ engine build "${isolation[@]}" --build-context "build=$work/build" -t "$image" -
     { tail -20 "$work/build.log"; fail "the image is not built"; }
 ok "built by $(engine --version): $(($(engine image inspect --format '{{.Size}}' "$image") / 1048576)) MiB"
 
-chown 65532:65532 "$work/state"
-chmod 0700 "$work/state"
-sed 's/shop-blue:3000/127.0.0.1:3001/; s/shop-green:3000/127.0.0.1:3002/' \
-    docker/example/switchback/switchback.yaml > "$work/conf/switchback.yaml"
+lay_out_example
 chmod -R a+rX "$work"
 limits=(--ulimit nofile=16384:16384 --ulimit nproc=4096:4096)
 flags=(--network host "${limits[@]}" --read-only --cap-drop ALL --security-opt no-new-privileges)
-for build in blue:3001:9911 green:3002:9912; do
-    IFS=: read -r name port admin <<< "$build"
-    mkdir -p "$work/$name"
-    sed "s/0.0.0.0:3000/127.0.0.1:$port/" "docker/example/$name/switchback.yaml" > "$work/$name/switchback.yaml"
-    printf 'admin: { bind: "127.0.0.1:%s" }\n' "$admin" >> "$work/$name/switchback.yaml"
+for name in blue green; do
     engine run -d --name "$name-$$" "${flags[@]}" --no-healthcheck -v "$work/$name:/etc/switchback:ro" "$image" > /dev/null
 done
 proxy=${names[0]}

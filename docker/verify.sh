@@ -9,19 +9,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# A network of its own: the ports of the example are free in it, and nobody else's are touched.
-if [ "${1:-}" != --inside ]; then
-    binary=${1:-}
-    if [ -z "$binary" ]; then
-        binary=$(mktemp)
-        trap 'rm -f "$binary"' EXIT
-        docker/build.sh "$binary"
-    fi
-    unshare --net "$0" --inside "$(realpath "$binary")"
-    exit
-fi
-binary=$2
-ip link set lo up
+. docker/prove.sh
+alone "$@"
 
 work=$(mktemp -d)
 pids=()
@@ -37,15 +26,6 @@ fail() {
     for log in "$work"/*.log; do sed "s|^|    $(basename "$log") \| |" "$log"; done
     exit 1
 }
-ok() { printf 'ok: %s\n' "$*"; }
-until_true() { # WHAT COMMAND…
-    local what=$1 end=$((SECONDS + 15))
-    shift
-    until "$@" > /dev/null 2>&1; do
-        [ "$SECONDS" -lt "$end" ] || fail "still not so: $what"
-        sleep 0.05
-    done
-}
 
 docker/rootfs.sh "$binary" "$work/image"
 echo "the files of the image:"
@@ -55,18 +35,7 @@ file -b "$binary" 2>/dev/null | cut -c1-120 || true
 if ldd "$binary" 2>/dev/null | grep -q '=>'; then fail "the binary needs libraries that the image does not have"; fi
 ok "static, $size MiB in all"
 
-# The mounts of docker/compose.yaml, with names that resolve here.
-mkdir -p "$work/conf" "$work/state"
-chown 65532:65532 "$work/state"
-chmod 0700 "$work/state"
-sed 's/shop-blue:3000/127.0.0.1:3001/; s/shop-green:3000/127.0.0.1:3002/' \
-    docker/example/switchback/switchback.yaml > "$work/conf/switchback.yaml"
-for build in blue:3001:9911 green:3002:9912; do
-    IFS=: read -r name port admin <<< "$build"
-    mkdir -p "$work/$name"
-    sed "s/0.0.0.0:3000/127.0.0.1:$port/" "docker/example/$name/switchback.yaml" > "$work/$name/switchback.yaml"
-    printf 'admin: { bind: "127.0.0.1:%s" }\n' "$admin" >> "$work/$name/switchback.yaml"
-done
+lay_out_example
 
 engine=
 start() { # NAME MOUNTS… -- COMMAND…

@@ -14,6 +14,7 @@ mod origin;
 mod poller;
 mod proxies;
 mod report;
+mod table;
 mod tls;
 
 use std::error::Error;

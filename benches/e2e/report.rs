@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, Table, presets};
-
 use crate::proxies::Kind;
+use crate::table::table;
 
 /// One proxy in one cell of one round.
 #[derive(Debug, Clone, Copy)]
@@ -137,15 +136,6 @@ pub fn health(rows: &[(&str, [Option<f64>; 3])]) -> String {
         table.add_row([what.to_string(), shown(*cpu, 1), shown(*p50, 2), shown(*p99, 2)]);
     }
     table.to_string()
-}
-
-fn table(head: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN).set_header(head.to_vec());
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }
 
 fn shown(number: Option<f64>, digits: usize) -> String {

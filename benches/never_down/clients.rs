@@ -13,6 +13,8 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::dice::Dice;
+
 /// From the first byte sent to the last one received.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Drawn log-uniformly.
@@ -107,29 +109,17 @@ impl Load {
     }
 }
 
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn think(&mut self) -> Duration {
-        let even = (self.roll() >> 11) as f64 / (1u64 << 53) as f64;
-        Duration::from_secs_f64((THINKS.0.ln() + even * (THINKS.1 / THINKS.0).ln()).exp())
-    }
+/// Log-uniform between the two of [`THINKS`].
+fn think(dice: &mut Dice) -> Duration {
+    let even = (dice.roll() >> 11) as f64 / (1u64 << 53) as f64;
+    Duration::from_secs_f64((THINKS.0.ln() + even * (THINKS.1 / THINKS.0).ln()).exp())
 }
 
 async fn keep_alive(address: SocketAddr, mut dice: Dice, book: Arc<Book>) {
     let mut socket: Option<TcpStream> = None;
     loop {
         // In pieces, so that the end of the bench does not wait for the longest one.
-        let wakes = Instant::now() + dice.think();
+        let wakes = Instant::now() + think(&mut dice);
         while book.goes_on() && Instant::now() < wakes {
             tokio::time::sleep((wakes - Instant::now().min(wakes)).min(Duration::from_millis(200))).await;
         }

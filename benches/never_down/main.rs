@@ -8,6 +8,8 @@
 //! started.
 
 mod clients;
+#[path = "../../examples/soak/run/dice.rs"]
+mod dice;
 #[allow(dead_code, reason = "shared with the bench `e2e`, which needs more of it")]
 #[path = "../e2e/machine.rs"]
 mod machine;
@@ -16,6 +18,8 @@ mod origin;
 mod peers;
 #[path = "../e2e/poller.rs"]
 mod poller;
+#[path = "../e2e/table.rs"]
+mod table;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -27,11 +31,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use tokio::runtime::Handle;
 
 use clients::{Load, once};
 use peers::{Kind, Peer};
+use table::table;
 
 /// After the last change: as long as the longest thought.
 const AFTERMATH: Duration = Duration::from_secs(9);
@@ -347,13 +352,4 @@ fn listed(broken: &BTreeMap<&'static str, u64>) -> String {
 
 fn millis(time: Duration) -> String {
     format!("{:.0}", time.as_secs_f64() * 1000.0)
-}
-
-fn table(head: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN).set_header(head.to_vec());
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }

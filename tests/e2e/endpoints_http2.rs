@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::endpoints_tls::text;
 use super::grpc::{asking, health_client, health_server};
+use super::http2_endpoints::{IMPATIENT, one_hangs, one_leaves};
 use crate::harness::http2::{H2Client, request};
 use crate::harness::http2_origin::{H2Fault, H2Origin};
 use crate::harness::tls::{Authority, replace};
@@ -78,23 +79,14 @@ async fn an_endpoint_that_does_not_agree_gets_nothing() {
 
 #[tokio::test]
 async fn an_endpoint_that_hangs_or_breaks_off_loses_its_stream_and_no_sibling() {
-    let (world, origin, _front) = proxied("timeouts: { connect: 1s, request: 700ms, idle: 10s }").await;
+    let (world, origin, _front) = proxied(IMPATIENT).await;
     let client = H2Client::connect(world.web()).await;
-    let mut open = client.begin(request("GET", "/open", &[]), true).await.unwrap().head().await;
-    assert!(open.next().await.is_some());
-    origin.set(H2Fault::Hang);
-    let hanging = client.get("/hang").await;
-    assert_eq!((hanging.status, hanging.is_whole()), (504, true), "{hanging:?}");
-    until("the endpoint is told", || async { origin.cancelled() == 1 }).await;
-    origin.tick();
-    assert!(open.next().await.is_some(), "its sibling on the same connection goes on");
+    let mut open = one_hangs(&client, &origin).await;
     origin.set(H2Fault::RefuseFirst);
     origin.tick();
     assert!(open.next().await.is_some());
     origin.set(H2Fault::None);
-    let gone = client.begin(request("GET", "/open", &[]), true).await.unwrap().head().await;
-    drop(gone);
-    until("a client that leaves cancels its stream", || async { origin.cancelled() == 2 }).await;
+    one_leaves(&client, &origin).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::http2::{Broken, H2Client, request};
+use crate::harness::http2::{Broken, H2Answer, H2Client, request};
 use crate::harness::http2_origin::{H2Fault, H2Origin};
 use crate::harness::rollouts::rollout;
 use crate::harness::*;
@@ -75,27 +75,40 @@ async fn what_the_endpoint_refused_unread_is_asked_again_whatever_it_is() {
     assert_eq!(v1.received().iter().filter(|it| it.path == "/again").count(), 1, "never twice");
 }
 
-#[tokio::test]
-async fn an_endpoint_that_hangs_loses_its_stream_and_no_sibling() {
-    let (world, v1, _v2) = proxied("active: v1\ntimeouts: { connect: 1s, request: 700ms, idle: 10s }").await;
-    let client = H2Client::connect(world.web()).await;
+pub const IMPATIENT: &str = "timeouts: { connect: 1s, request: 700ms, idle: 10s }";
+
+/// One request hangs until its deadline, [`IMPATIENT`]; what shares its connection is still open, and is given.
+pub async fn one_hangs(client: &H2Client, origin: &H2Origin) -> H2Answer {
     let mut open = client.begin(request("GET", "/open", &[]), true).await.unwrap().head().await;
     assert!(open.next().await.is_some());
-    v1.set(H2Fault::Hang);
+    origin.set(H2Fault::Hang);
     let hanging = client.get("/hang").await;
     assert_eq!((hanging.status, hanging.is_whole()), (504, true), "{hanging:?}");
-    until("the endpoint is told", || async { v1.cancelled() == 1 }).await;
-    v1.tick();
+    until("the endpoint is told", || async { origin.cancelled() == 1 }).await;
+    origin.tick();
     assert!(open.next().await.is_some(), "its sibling on the same connection goes on");
+    open
+}
+
+/// After [`one_hangs`], a client leaves.
+pub async fn one_leaves(client: &H2Client, origin: &H2Origin) {
+    let gone = client.begin(request("GET", "/open", &[]), true).await.unwrap().head().await;
+    drop(gone);
+    until("a client that leaves cancels its stream", || async { origin.cancelled() == 2 }).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_hangs_loses_its_stream_and_no_sibling() {
+    let (world, v1, _v2) = proxied(&format!("active: v1\n{IMPATIENT}")).await;
+    let client = H2Client::connect(world.web()).await;
+    let mut open = one_hangs(&client, &v1).await;
     v1.set(H2Fault::ResetAfterHead);
     let broken = client.get("/broken").await;
     assert_eq!(broken.broken, Some(Broken::Reset(h2::Reason::INTERNAL_ERROR)), "{broken:?}");
     v1.set(H2Fault::None);
     v1.tick();
     assert!(open.next().await.is_some());
-    let gone = client.begin(request("GET", "/open", &[]), true).await.unwrap().head().await;
-    drop(gone);
-    until("a client that leaves cancels its stream", || async { v1.cancelled() == 2 }).await;
+    one_leaves(&client, &v1).await;
 }
 
 #[tokio::test]

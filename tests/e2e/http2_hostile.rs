@@ -11,7 +11,7 @@ use crate::i12_bounded::resident_kib;
 const CALM: u32 = 11;
 const REQUEST: u8 = END_HEADERS | END_STREAM;
 
-async fn proxied() -> (World, Origin) {
+pub async fn proxied() -> (World, Origin) {
     let mut world = World::new();
     let v1 = world.origin("v1").await;
     world.start(&one_service(&[&v1], "active: v1")).await;

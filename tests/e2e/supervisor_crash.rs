@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::load::Plan;
-use crate::harness::supervised::{binary, kill_9, signal, state};
+use crate::harness::supervised::{healthcheck, kill_9, signal, state};
 use crate::harness::*;
 
 async fn running(more: &str) -> (World, Origin) {
@@ -177,21 +177,14 @@ async fn sighup_reloads_and_a_new_listener_is_bound_above() {
 async fn the_admin_socket_of_a_dead_worker_answers_again() {
     let mut world = World::new();
     let v1 = world.origin("v1").await;
-    let socket = world.path("admin.sock");
-    let text = (world.preamble() + QUICK + &one_service(&[&v1], "active: v1"))
-        .replace(&format!("\"{}\"", world.admin()), "\"unix:admin.sock\"");
-    world.write_config(&text);
-    world.spawn_supervised();
-    let healthcheck = async || {
-        let mut command = binary();
-        command.args(["healthcheck", "--admin", &format!("unix:{}", socket.display())]);
-        crate::harness::world::run(command).await.code
-    };
-    until("it is ready", || async { healthcheck().await == Some(0) }).await;
+    let text = QUICK.to_string() + &one_service(&[&v1], "active: v1");
+    let socket = world.start_supervised_on_a_socket(&text).await;
     let worker = world.worker();
     kill_9(worker).await;
-    until("another one answers", || async { !world.workers().contains(&worker) && healthcheck().await == Some(0) })
-        .await;
+    until("another one answers", || async {
+        !world.workers().contains(&worker) && healthcheck(&socket).await == Some(0)
+    })
+    .await;
     assert_eq!(world.terminate().await.code(), Some(0));
     assert!(!socket.exists(), "the file goes with the socket");
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::harness::http2::{END_HEADERS, END_STREAM, GOAWAY, H2Raw, HEADERS, head};
 use crate::harness::rollouts::*;
-use crate::harness::supervised::{binary, kill_9};
+use crate::harness::supervised::kill_9;
 use crate::harness::tls::{Authority, TlsKind};
 use crate::harness::*;
 
@@ -254,18 +254,9 @@ async fn a_stranger_cannot_use_the_control_socket_whatever_its_mode() {
     }
     let mut world = World::new();
     let v1 = world.origin("v1").await;
-    let socket = world.path("admin.sock");
-    let text = (world.preamble() + QUICK + &one_service(&[&v1], "active: v1"))
-        .replace(&format!("\"{}\"", world.admin()), "\"unix:admin.sock\"");
-    world.write_config(&text);
     std::fs::set_permissions(world.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    world.spawn_supervised();
-    let healthy = async || {
-        let mut command = binary();
-        command.args(["healthcheck", "--admin", &format!("unix:{}", socket.display())]);
-        world::run(command).await.code == Some(0)
-    };
-    until("it is ready", || async { healthy().await }).await;
+    let text = QUICK.to_string() + &one_service(&[&v1], "active: v1");
+    let socket = world.start_supervised_on_a_socket(&text).await;
     let ask = || {
         as_nobody(|| {
             use std::io::{Read, Write};

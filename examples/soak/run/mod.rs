@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! schedule.rs  seed → what happens when [pure]
+//! dice.rs      what a seed decides [pure]
 //! stage.rs     the world, and how each event is brought about
 //! clock.rs     the wall clock of the processes, which jumps
 //! load.rs      the clients; every failure is written down with its times
@@ -11,6 +12,7 @@
 //! ```
 
 mod clock;
+mod dice;
 mod excuse;
 mod load;
 mod meters;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::dice::Dice;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
     Reload,
@@ -61,19 +63,6 @@ pub struct Event {
     pub what: What,
     /// Decides about its details.
     pub roll: u64,
-}
-
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
 }
 
 /// Every kind once, in an order of its own, then every kind again: none is missing from a short run.

@@ -1,6 +1,7 @@
 //! A world whose process is a supervisor with a worker below it.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,16 @@ impl World {
         self.write_config(&(self.preamble() + rest));
         self.spawn_supervised();
         self.ready().await;
+    }
+
+    /// As [`World::start_supervised`], with the admin API on a socket, which is given.
+    pub async fn start_supervised_on_a_socket(&mut self, rest: &str) -> PathBuf {
+        let socket = self.path("admin.sock");
+        let text = (self.preamble() + rest).replace(&format!("\"{}\"", self.admin()), "\"unix:admin.sock\"");
+        self.write_config(&text);
+        self.spawn_supervised();
+        until("it is ready", || async { healthcheck(&socket).await == Some(0) }).await;
+        socket
     }
 
     pub fn spawn_supervised(&mut self) {
@@ -55,6 +66,13 @@ impl World {
         .await;
         found.get()
     }
+}
+
+/// The exit code of `switchback healthcheck` over this socket.
+pub async fn healthcheck(socket: &Path) -> Option<i32> {
+    let mut command = binary();
+    command.args(["healthcheck", "--admin", &format!("unix:{}", socket.display())]);
+    super::world::run(command).await.code
 }
 
 /// Children of a process that are not only waiting to be reaped.

@@ -6,6 +6,7 @@ use crate::harness::http2::{
     SETTINGS, WINDOW_UPDATE, block, frame, head, status,
 };
 use crate::harness::*;
+use crate::http2_hostile::proxied;
 use crate::i12_bounded::resident_kib;
 
 const PUSH_PROMISE: u8 = 5;
@@ -391,16 +392,6 @@ fn blocks() -> Vec<Case> {
         asking("Huffman codes that end with EOS", behind(&[0, 1, b'x', 0x84, 0xff, 0xff, 0xff, 0xff]), broken),
         asking("Huffman padding of eight bits", behind(&[0, 1, b'x', 0x82, 0x1f, 0xff]), broken),
     ]
-}
-
-async fn proxied() -> (World, Origin) {
-    let mut world = World::new();
-    let v1 = world.origin("v1").await;
-    world.start(&one_service(&[&v1], "active: v1")).await;
-    // What a first request costs is not the attack's.
-    assert_eq!(H2Client::connect(world.web()).await.get("/warm").await.status, 200);
-    v1.forget();
-    (world, v1)
 }
 
 /// The verdict over stream 1, over the newest stream, or over the connection.
