@@ -1,8 +1,7 @@
 //! The state that only the writer's task touches, and the steps that change it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
@@ -538,16 +537,8 @@ impl Controller {
             whole: whole.clone(),
             unconfirmed: self.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.generation),
             rollouts: self.rollouts.kept(),
-            held: self.held(),
+            held: self.live().runtime.held(),
         }
-    }
-
-    /// Services whose requests an operator makes wait.
-    fn held(&self) -> BTreeSet<String> {
-        let live = self.live();
-        let services = live.runtime.services.iter();
-        let held = services.filter(|service| service.core.held.load(Ordering::SeqCst));
-        held.map(|service| service.name.to_string()).collect()
     }
 
     /// Journals what stands without a new generation.

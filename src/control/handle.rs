@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -193,19 +192,13 @@ impl Handle {
 
     /// The services whose requests wait for a release.
     pub fn held(&self) -> BTreeSet<String> {
-        let live = self.live().load();
-        let services = live.runtime.services.iter();
-        let held = services.filter(|service| service.core.held.load(Ordering::SeqCst));
-        held.map(|service| service.name.to_string()).collect()
+        self.live().load().runtime.held()
     }
 
     /// For a process that only finishes: holds and releases as another one has decided.
     pub fn hold_only(&self, held: &BTreeSet<String>) {
         for service in self.live().load().runtime.services.iter() {
-            let hold = held.contains(&*service.name);
-            if service.core.held.swap(hold, Ordering::SeqCst) && !hold {
-                service.core.changed.notify_waiters();
-            }
+            service.core.hold(held.contains(&*service.name));
         }
     }
 

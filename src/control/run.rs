@@ -5,7 +5,6 @@
 //! task of its own, while the next event is served.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
@@ -397,11 +396,7 @@ impl Controller {
     fn hold(&mut self, service: &str, hold: bool, by: &By) -> Result<Outcome, Refused> {
         let at = self.service(service)?;
         let live = self.live();
-        let core = &live.runtime.service(at).core;
-        let was = core.held.swap(hold, Ordering::SeqCst);
-        if !hold {
-            core.changed.notify_waiters();
-        }
+        let was = live.runtime.service(at).core.hold(hold);
         let mut outcome = self.unchanged(by, if was == hold { "as it was" } else { "done" });
         if was != hold {
             self.stand();

@@ -93,15 +93,19 @@ fn certificates(listener: &ListenerStatus) -> Vec<String> {
         if let Some(why) = &one.problem {
             warnings.push(format!("{what} goes on, but the files on disk cannot be used: {why}"));
         }
-        let until = rfc3339(one.not_after);
-        if one.not_after <= now {
-            warnings.push(format!("{what} has expired at {until}"));
-        } else if one.not_after - now < EXPIRES_SOON_MS {
-            warnings.push(format!("{what} expires at {until}"));
-        }
+        warnings.extend(expiry(&what, one.not_after, now));
     }
     warnings.extend(tls.problems.iter().map(|problem| format!("listener {}: {problem}", listener.name)));
     warnings
+}
+
+/// Of a certificate that is valid until then.
+fn expiry(what: &str, until: u64, now: u64) -> Option<String> {
+    match until.checked_sub(now) {
+        None | Some(0) => Some(format!("{what} has expired at {}", rfc3339(until))),
+        Some(..EXPIRES_SOON_MS) => Some(format!("{what} expires at {}", rfc3339(until))),
+        Some(_) => None,
+    }
 }
 
 /// Of the names among the endpoints of a service.
@@ -129,11 +133,7 @@ fn outward(service: &ServiceRuntime) -> Vec<String> {
     if let Some(identity) = &cell.load().of.identity {
         let until = u64::try_from(identity.material.own.not_after).unwrap_or(0).saturating_mul(1000);
         let what = format!("service {}: the certificate that endpoints are shown", service.name);
-        match until.checked_sub(unix_ms()) {
-            None | Some(0) => warnings.push(format!("{what} has expired at {}", rfc3339(until))),
-            Some(..EXPIRES_SOON_MS) => warnings.push(format!("{what} expires at {}", rfc3339(until))),
-            Some(_) => {}
-        }
+        warnings.extend(expiry(&what, until, unix_ms()));
     }
     warnings
 }

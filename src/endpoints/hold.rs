@@ -5,11 +5,12 @@
 //! they came. A strict order over all threads would need a queue shared by them, for no gain: whoever
 //! waits is let go in the same moment.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::{Instant, timeout_at};
 
-use super::state::ServiceRuntime;
+use super::state::{Runtime, ServiceCore, ServiceRuntime};
 use crate::config::model::Hold;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,25 @@ pub enum HoldEnd {
     TimedOut,
     /// `max_requests` wait already.
     Full,
+}
+
+impl ServiceCore {
+    /// New requests wait, or all that wait may go. Says what was so before.
+    pub fn hold(&self, hold: bool) -> bool {
+        let was = self.held.swap(hold, Ordering::SeqCst);
+        if !hold {
+            self.changed.notify_waiters();
+        }
+        was
+    }
+}
+
+impl Runtime {
+    /// The services whose requests an operator makes wait.
+    pub fn held(&self) -> BTreeSet<String> {
+        let held = self.services.iter().filter(|service| service.core.held.load(Ordering::SeqCst));
+        held.map(|service| service.name.to_string()).collect()
+    }
 }
 
 /// Waits until `ready` says so and the service is not held. `ready` is asked again whenever something

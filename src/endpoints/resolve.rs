@@ -96,6 +96,18 @@ impl Known {
         }
     }
 
+    /// Its users have this answer from now on. `Some`: what the name was before for one of them, if that was another.
+    fn give(&self, name: &(String, u16), addresses: &[SocketAddr]) -> Option<Vec<SocketAddr>> {
+        let mut changed = None;
+        for (version, service) in &self.users {
+            if let Some(before) = version.resolved(name, addresses) {
+                service.changed.notify_waiters();
+                changed = Some(before);
+            }
+        }
+        changed
+    }
+
     fn forget(&self, host: &str) {
         for (_, service) in &self.users {
             service.names.lock().expect("no holder panics").remove(host);
@@ -140,11 +152,7 @@ impl NameWatch {
         known.users = users;
         known.tell(&self.name.0);
         if let Some(answer) = &known.answer {
-            for (version, service) in &known.users {
-                if version.resolved(&self.name, answer).is_some() {
-                    service.changed.notify_waiters();
-                }
-            }
+            known.give(&self.name, answer);
         }
     }
 }
@@ -215,17 +223,11 @@ impl Resolver {
         addresses.sort_unstable();
         addresses.dedup();
         addresses.truncate(ADDRESSES_MAX);
-        let mut changed = None;
-        {
+        let changed = {
             let mut known = self.known.lock().expect("no holder panics");
-            for (version, service) in &known.users {
-                if let Some(before) = version.resolved(&self.name, &addresses) {
-                    service.changed.notify_waiters();
-                    changed = Some(before);
-                }
-            }
             known.answer = Some(addresses.clone());
-        }
+            known.give(&self.name, &addresses)
+        };
         if let Some(before) = changed {
             self.resolved.notify_one();
             let text = |addresses: &[SocketAddr]| addresses.iter().map(|at| at.ip().to_string()).collect::<Vec<_>>();
