@@ -57,9 +57,10 @@ pub fn ended_early(error: &Error) -> bool {
     *error.etype() == ErrorType::WriteError && said == Some("downstream_state is_errored")
 }
 
-/// The shared connection turned out to be gone.
+/// The shared connection turned out to be gone, or was given up because of what the endpoint sent on it; which may have
+/// been meant for another stream.
 pub fn is_gone(error: &Error) -> bool {
-    let by_connection = matches!(error.etype(), ErrorType::H2Error);
+    let by_connection = matches!(error.etype(), ErrorType::H2Error | ErrorType::InvalidH2);
     by_connection && cause(error).is_none_or(|cause| cause.is_io() || cause.is_go_away())
 }
 

@@ -1,7 +1,7 @@
 //! What an endpoint that speaks HTTP/2 says it has not begun with may be asked again, whatever it is, and nothing else
 //! may. RFC 9113 sections 6.8 and 8.7.
 
-use crate::harness::http2::{H2Client, RESET, frame, request};
+use crate::harness::http2::{END_HEADERS, END_STREAM, H2Client, HEADERS, RESET, frame, request};
 use crate::harness::http2_tap::{Act, H2Tap, goaway, ok};
 use crate::harness::*;
 
@@ -108,5 +108,26 @@ async fn only_refused_stream_is_a_refusal_among_resets() {
         for _ in 0..4 {
             assert_eq!(client.get("/page").await.status, 200, "reason {reason}");
         }
+    }
+}
+
+/// Whether the endpoint has begun with it, nobody knows.
+#[tokio::test]
+async fn what_may_run_twice_is_asked_again_when_the_connection_it_joined_turns_out_to_be_broken() {
+    for method in ["GET", "POST"] {
+        let address = World::new();
+        let tap = H2Tap::start(address.unused()).await;
+        let world = proxied(&[&tap], "").await;
+        // HEADERS on stream 0: only who is broken sends that.
+        tap.script(|asked| match (asked.connection, asked.stream) {
+            (1, 3..) => vec![Act::Send(frame(HEADERS, END_HEADERS | END_STREAM, 0, b""))],
+            (_, stream) => vec![Act::Send(ok(stream))],
+        });
+        let client = H2Client::connect(world.web()).await;
+        assert_eq!(client.get("/first").await.status, 200);
+        let seen = client.begin(request(method, "/joins", &[]), true).await.unwrap().answer().await;
+        let (status, again) = if method == "GET" { (200, 1.0) } else { (502, 0.0) };
+        assert_eq!((seen.status, retries(&world, "reused_stale").await), (status, again), "{method}: {seen:?}");
+        assert_eq!(client.get("/next").await.status, 200, "{method}");
     }
 }
