@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod alerts;
+pub mod allocator;
 pub mod analysis;
 pub mod cli;
 pub mod config;

@@ -1,7 +1,9 @@
 use std::process::ExitCode;
 
+use switchback::allocator::Allocator;
+
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     switchback::cli::main()

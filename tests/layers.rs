@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What a supervisor and its workers say.
     ("handover", &["sockets"]),
     ("supervisor", &["handover", "sockets", "telemetry"]),
+    ("allocator", &[]),
     ("analysis", &[]),
     ("rollout", &["analysis", "config", "routing"]),
     // Rollouts that never happened.
