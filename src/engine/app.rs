@@ -84,12 +84,13 @@ pub fn with_incoming<R>(incoming: Incoming, poll: impl FnOnce() -> R) -> (R, Opt
 
 #[async_trait]
 impl ProxyHttp for App {
-    type CTX = Context;
+    /// In a box: the engine's future has room for it in three places, and is moved for each request.
+    type CTX = Box<Context>;
 
-    fn new_ctx(&self) -> Context {
+    fn new_ctx(&self) -> Box<Context> {
         let incoming = NEXT.take().expect("a request begins inside `with_incoming`");
         let held = held::current(&self.services.live);
-        let context = Context::new(self.services.clone(), incoming, held, self.thread);
+        let context = Box::new(Context::new(self.services.clone(), incoming, held, self.thread));
         context.note_start(context.started);
         context
     }
@@ -97,7 +98,7 @@ impl ProxyHttp for App {
     /// None: the engine's own, which does nothing here, would be set up for each request.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    fn early_request_filter<'a, 'b, 'c, 'd>(&'a self, _: &'b mut Session, _: &'c mut Context) -> Boxed<'d, ()>
+    fn early_request_filter<'a, 'b, 'c, 'd>(&'a self, _: &'b mut Session, _: &'c mut Box<Context>) -> Boxed<'d, ()>
     where
         'a: 'd,
         'b: 'd,
@@ -106,7 +107,7 @@ impl ProxyHttp for App {
         at_once::done(Ok(()))
     }
 
-    fn request_filter<'a, 'b, 'c, 'd>(&'a self, session: &'b mut Session, ctx: &'c mut Context) -> Boxed<'d, bool>
+    fn request_filter<'a, 'b, 'c, 'd>(&'a self, session: &'b mut Session, ctx: &'c mut Box<Context>) -> Boxed<'d, bool>
     where
         'a: 'd,
         'b: 'd,
@@ -119,7 +120,7 @@ impl ProxyHttp for App {
         }
     }
 
-    fn proxy_upstream_filter<'a, 'b, 'c, 'd>(&'a self, _: &'b mut Session, _: &'c mut Context) -> Boxed<'d, bool>
+    fn proxy_upstream_filter<'a, 'b, 'c, 'd>(&'a self, _: &'b mut Session, _: &'c mut Box<Context>) -> Boxed<'d, bool>
     where
         'a: 'd,
         'b: 'd,
@@ -131,7 +132,7 @@ impl ProxyHttp for App {
     fn upstream_peer<'a, 'b, 'c, 'd>(
         &'a self,
         session: &'b mut Session,
-        ctx: &'c mut Context,
+        ctx: &'c mut Box<Context>,
     ) -> Boxed<'d, Box<HttpPeer>>
     where
         'a: 'd,
@@ -146,7 +147,7 @@ impl ProxyHttp for App {
         _: &'b mut Session,
         _: &'c mut Option<Bytes>,
         _end_of_stream: bool,
-        _: &'d mut Context,
+        _: &'d mut Box<Context>,
     ) -> Boxed<'e, ()>
     where
         'a: 'e,
@@ -164,7 +165,7 @@ impl ProxyHttp for App {
         _peer: &'c HttpPeer,
         fd: std::os::unix::io::RawFd,
         digest: Option<&'d pingora_core::protocols::Digest>,
-        ctx: &'e mut Context,
+        ctx: &'e mut Box<Context>,
     ) -> Boxed<'f, ()>
     where
         'a: 'f,
@@ -196,7 +197,7 @@ impl ProxyHttp for App {
         &'a self,
         session: &'b mut Session,
         request: &'c mut RequestHeader,
-        ctx: &'d mut Context,
+        ctx: &'d mut Box<Context>,
     ) -> Boxed<'e, ()>
     where
         'a: 'e,
@@ -220,7 +221,7 @@ impl ProxyHttp for App {
         &'a self,
         _: &'b mut Session,
         _: &'c mut ResponseHeader,
-        _: &'d mut Context,
+        _: &'d mut Box<Context>,
     ) -> Boxed<'e, ()>
     where
         'a: 'e,
@@ -235,7 +236,7 @@ impl ProxyHttp for App {
         &'a self,
         session: &'b mut Session,
         response: &'c mut ResponseHeader,
-        ctx: &'d mut Context,
+        ctx: &'d mut Box<Context>,
     ) -> Boxed<'e, ()>
     where
         'a: 'e,
@@ -250,7 +251,7 @@ impl ProxyHttp for App {
         &self,
         _session: &mut Session,
         trailers: &mut header::HeaderMap,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> Result<Option<bytes::Bytes>> {
         ctx.judge_trailers(trailers);
         Ok(None)
@@ -261,7 +262,7 @@ impl ProxyHttp for App {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> Result<Option<Duration>> {
         if let Some(encoder) = &mut ctx.encoder {
             let encoder = encoder.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -281,7 +282,7 @@ impl ProxyHttp for App {
         _peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
         client_reused: bool,
     ) -> Box<Error> {
         // The connection is closed by now, and what was kept of it must not outlive it.
@@ -339,7 +340,7 @@ impl ProxyHttp for App {
         &self,
         session: &mut Session,
         _peer: &HttpPeer,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
         mut error: Box<Error>,
     ) -> Box<Error> {
         ctx.connecting = None;
@@ -369,7 +370,7 @@ impl ProxyHttp for App {
         error
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Box<Context>) -> FailToProxy {
         let (status, class) = classify(error, ctx);
         // A client that leaves a stream is how streams end.
         let is_orderly = ctx.kind.is_stream() && class == ErrorClass::DownstreamAbort;
@@ -396,7 +397,7 @@ impl ProxyHttp for App {
         &'a self,
         session: &'b mut Session,
         _error: Option<&'c Error>,
-        ctx: &'d mut Context,
+        ctx: &'d mut Box<Context>,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'e>>
     where
         'a: 'e,
@@ -408,7 +409,7 @@ impl ProxyHttp for App {
         at_once::nothing()
     }
 
-    fn suppress_error_log(&self, _session: &Session, ctx: &Context, error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, ctx: &Box<Context>, error: &Error) -> bool {
         tracing::debug!(
             client = %ctx.link.client,
             endpoint = ctx.attempt.as_ref().map(|attempt| attempt.at.to_string()),
@@ -418,7 +419,7 @@ impl ProxyHttp for App {
         true
     }
 
-    fn suppress_proxy_warn_log(&self, _: &Session, _: &Context, _: &Error, _: ProxyWarnLogContext) -> bool {
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Box<Context>, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
     }
 }
