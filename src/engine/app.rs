@@ -35,7 +35,6 @@ use super::services::Services;
 use super::trouble;
 use super::ways::Ways;
 use crate::config::model::{Action, HeaderEdits, Rewrite};
-use crate::endpoints::keeping::timeout_of;
 use crate::net::{Link, Stage};
 use crate::outcome::{ErrorClass, Meter, RetryReason};
 use crate::routing::Thread;
@@ -45,7 +44,6 @@ use crate::wire::Upgrade;
 
 /// For clients that found every endpoint full, in seconds.
 const CROWDED_RETRY_AFTER: u32 = 1;
-const KEEP_ALIVE: header::HeaderName = header::HeaderName::from_static("keep-alive");
 /// Interim answers (1xx) that may precede a final one.
 const INTERIM_MAX: u8 = 32;
 /// Fields of an answer; the engine bounds them over HTTP/1.1 only.
@@ -486,7 +484,7 @@ impl App {
         if response.headers.len() > ANSWER_FIELDS_MAX {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "too many fields").into_up());
         }
-        headers::check_response(response, ctx.upgrade)
+        let noticed = headers::check_response(response, ctx.upgrade)
             .map_err(|bad| Error::explain(ErrorType::InvalidHTTPHeader, bad.why).into_up())?;
         let status = response.status.as_u16();
         let is_final = !response.status.is_informational() || status == 101;
@@ -501,9 +499,7 @@ impl App {
                 ctx.grpc_status = grpc::status(&response.headers);
             }
             self.answered(status, ctx);
-            if let Some(kept) = response.headers.get(KEEP_ALIVE).and_then(|it| timeout_of(it.as_bytes()))
-                && let Some(attempt) = &ctx.attempt
-            {
+            if let (Some(kept), Some(attempt)) = (noticed.kept_for, &ctx.attempt) {
                 attempt.endpoint.keeping.said(kept);
             }
             if ctx.judge_head(status, &response.headers) && ctx.shield(session, Sent::Maybe) {
@@ -519,7 +515,7 @@ impl App {
                 ctx.link.becomes_tunnel(silence.unwrap_or_default());
             } else if ctx.grpc.is_some() {
                 ctx.link.carries_messages();
-            } else if headers::is_event_stream(&response.headers) {
+            } else if noticed.is_event_stream {
                 ctx.becomes(Kind::Sse);
                 ctx.link.becomes_stream(response.headers.contains_key(header::CONTENT_ENCODING));
             }

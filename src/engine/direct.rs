@@ -102,8 +102,8 @@ impl App {
         let compiled = table.service(service);
         let runtime = snapshot.runtime.service(service);
         let limits = &compiled.service.limits;
-        if let (Some(max), Some(length)) = (limits.body, content_length(request))
-            && length > max
+        if let Some(max) = limits.body
+            && content_length(request).is_some_and(|length| length > max)
         {
             return Err(Answer::error(413, format!("the request body is larger than {max} bytes")).closing());
         }

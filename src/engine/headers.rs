@@ -16,16 +16,18 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{Request, Response, StatusCode, Version, request, response};
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::config::model::HeaderEdits;
+use crate::endpoints::keeping::timeout_of;
 use crate::net::tls::secured::ClientCertificate;
 use crate::wire::Upgrade;
+use crate::wire::events;
 use crate::wire::token::{decimal, list};
 
 const VIA_10: HeaderValue = HeaderValue::from_static("1.0 switchback");
@@ -39,8 +41,9 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-/// Room for what every request gets, so that its map grows once.
-const ADDED: usize = 12;
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// Fields that every request gets.
+const ADDED: usize = 8;
 const OURS: &str = "x-switchback-";
 /// Who a client is, by its certificate: ours to say, whether or not the listener asks for one. The second is the
 /// name that RFC 9440 gives it, which we never send.
@@ -129,8 +132,13 @@ fn fields_to_endpoint(fields: &mut HeaderMap, version: Version, hop: &Hop<'_>) {
         _ => VIA_11,
     };
     let trailers = hop.trailers && fields.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
-    fields.reserve(ADDED);
-    strip(fields, |name| ends_at_hop(name) || name == "proxy-authorization" || is_impostor(name));
+    // So that the map grows once.
+    fields.reserve(ADDED + hop.edits.set.len() + hop.edits.add.len());
+    let mut is_coded = false;
+    strip(fields, |name| {
+        is_coded |= name == "transfer-encoding";
+        ends_at_hop(name) || name == "proxy-authorization" || is_impostor(name)
+    });
     if trailers {
         fields.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -138,7 +146,7 @@ fn fields_to_endpoint(fields: &mut HeaderMap, version: Version, hop: &Hop<'_>) {
         fields.insert(CONNECTION, UPGRADES);
         fields.insert(UPGRADE, WEBSOCKET);
     }
-    if fields.get(TRANSFER_ENCODING).is_some_and(|coding| coding != CHUNKED) {
+    if is_coded && fields.get(TRANSFER_ENCODING).is_some_and(|coding| coding != CHUNKED) {
         // An endpoint that does not know `Chunked` for what it is would find another end of the body.
         fields.insert(TRANSFER_ENCODING, CHUNKED);
     }
@@ -221,9 +229,21 @@ pub struct BadResponse {
     pub why: &'static str,
 }
 
+/// What an endpoint's head says beside that: its fields are looked at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Noticed {
+    /// Seconds for which the endpoint keeps its connection while nothing passes.
+    pub kept_for: Option<u32>,
+    /// The answer is a stream of server-sent events.
+    pub is_event_stream: bool,
+}
+
 /// Whether an endpoint's head, final or interim, says one thing only, and answers what was asked. For
 /// `upstream_response_filter`, before anything of it is used. Equal lengths said twice are folded into one.
-pub fn check_response(response: &mut ResponseHeader, asked: Option<Upgrade>) -> std::result::Result<(), BadResponse> {
+pub fn check_response(
+    response: &mut ResponseHeader,
+    asked: Option<Upgrade>,
+) -> std::result::Result<Noticed, BadResponse> {
     let bad = |why| Err(BadResponse { why });
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
         let to_websocket =
@@ -233,6 +253,7 @@ pub fn check_response(response: &mut ResponseHeader, asked: Option<Upgrade>) -> 
         }
     }
     let (mut codings, mut length, mut said) = (0, None, 0);
+    let (mut keep_alive, mut content_type) = (None, None);
     for (name, value) in &response.headers {
         if name == TRANSFER_ENCODING {
             codings += 1;
@@ -248,8 +269,16 @@ pub fn check_response(response: &mut ResponseHeader, asked: Option<Upgrade>) -> 
                 }
                 said += 1;
             }
+        } else if name == CONTENT_TYPE {
+            content_type = content_type.or(Some(value));
+        } else if name == KEEP_ALIVE {
+            keep_alive = keep_alive.or(Some(value));
         }
     }
+    let noticed = Noticed {
+        kept_for: keep_alive.and_then(|field| timeout_of(field.as_bytes())),
+        is_event_stream: content_type.is_some_and(|field| events::is_event_stream(field.as_bytes())),
+    };
     if codings > 0 && response.version != Version::HTTP_11 {
         return bad("it has a transfer coding in HTTP/1.0");
     }
@@ -260,7 +289,7 @@ pub fn check_response(response: &mut ResponseHeader, asked: Option<Upgrade>) -> 
         let inserted = response.insert_header(CONTENT_LENGTH, HeaderValue::from(length));
         inserted.expect("a number is a field value");
     }
-    Ok(())
+    Ok(noticed)
 }
 
 /// What is added for whoever debugs a deployment (`expose.response_headers`).
@@ -374,7 +403,7 @@ fn nominated(fields: &HeaderMap) -> Vec<HeaderName> {
 
 /// Removes what is unwanted, and what Connection names, which must be unwanted itself. A message has a handful of
 /// fields: looking at each name once is cheaper than looking the unwanted ones up.
-fn strip(fields: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+fn strip(fields: &mut HeaderMap, mut unwanted: impl FnMut(&str) -> bool) {
     let mut names: Vec<HeaderName> = fields.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
     if names.contains(&CONNECTION) {
         names.extend(nominated(fields));
@@ -471,8 +500,7 @@ pub fn protocol(version: Version) -> &'static str {
 
 /// The answer with this head is a stream of server-sent events.
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(http::header::CONTENT_TYPE);
-    content_type.is_some_and(|value| crate::wire::events::is_event_stream(value.as_bytes()))
+    headers.get(CONTENT_TYPE).is_some_and(|value| events::is_event_stream(value.as_bytes()))
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ fn begin(
     };
     let incarnation = endpoint.incarnation;
     let kept = endpoint.keeping.now();
-    let mut peer = Box::new(peer(&at, service, kept, ctx.stale_retried)?);
+    let mut peer = peer(&at, service, kept, ctx.stale_retried)?;
     ctx.shared = protocol::speak(&mut peer, &service.upstream, ctx.upgrade);
     let mut pooled = Pooled { incarnation, era: kept.era, secure: 0, shared: ctx.shared };
     let secure = runtime.secure.as_ref().map(|cell| cell.load());
@@ -197,14 +197,14 @@ fn connect_within(service: &Service) -> Duration {
     service.timeouts.connect.min(service.retry.per_try_timeout.unwrap_or(Duration::MAX))
 }
 
-pub(super) fn peer(at: &At, service: &Service, kept: Kept, fresh: bool) -> Result<HttpPeer> {
+pub(super) fn peer(at: &At, service: &Service, kept: Kept, fresh: bool) -> Result<Box<HttpPeer>> {
     let mut peer = match at {
-        At::Ip(address) => HttpPeer::new(address, false, String::new()),
+        At::Ip(address) => Box::new(HttpPeer::new(address, false, String::new())),
         At::Unix(path) => {
             let Ok(address) = UnixAddr::from_pathname(path) else {
                 return Error::e_explain(ErrorType::SocketError, "the path of a socket is too long");
             };
-            let mut peer = HttpPeer::new((std::net::Ipv4Addr::LOCALHOST, 0), false, String::new());
+            let mut peer = Box::new(HttpPeer::new((std::net::Ipv4Addr::LOCALHOST, 0), false, String::new()));
             peer._address = PeerAddr::Unix(address);
             peer
         }

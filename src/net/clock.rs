@@ -27,5 +27,5 @@ pub fn deadline_in(wait: Duration) -> u64 {
 
 /// `wait` from `since`; saturates.
 pub fn after(since: u64, wait: Duration) -> u64 {
-    since.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+    since.saturating_add(wait.as_secs().saturating_mul(1000).saturating_add(u64::from(wait.subsec_millis())))
 }

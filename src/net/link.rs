@@ -504,7 +504,14 @@ impl State {
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
-        let mut input = self.input.take().unwrap_or_else(Input::take);
+        let mut input = match self.input.take() {
+            Some(input) => input,
+            None => {
+                // Most often there is nothing yet, and to learn that no buffer is needed.
+                ready!(self.socket.poll_readable(cx))?;
+                Input::take()
+            }
+        };
         let mut buf = ReadBuf::new(input.room(limit));
         if buf.remaining() == 0 {
             self.input = Some(input);

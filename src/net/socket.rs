@@ -30,6 +30,14 @@ impl Socket {
             Socket::Carried => None,
         }
     }
+
+    /// Ready if reading may be worth it, as far as is known without reading.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Socket::Plain(tcp) => tcp.poll_read_ready(cx),
+            Socket::Tls(_) | Socket::Carried => Poll::Ready(Ok(())),
+        }
+    }
 }
 
 impl AsyncRead for Socket {

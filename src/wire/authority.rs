@@ -33,16 +33,25 @@ fn is_name(name: &[u8]) -> bool {
     }
     let mut after_dot = true;
     for byte in name {
-        match byte {
-            b'.' if after_dot => return false,
-            b'.' => after_dot = true,
-            b'-' | b'_' | b'~' => after_dot = false,
-            byte if byte.is_ascii_alphanumeric() => after_dot = false,
-            _ => return false,
+        match IN_LABELS[usize::from(*byte)] {
+            true => after_dot = false,
+            false if *byte == b'.' && !after_dot => after_dot = true,
+            false => return false,
         }
     }
     !after_dot
 }
+
+/// What a label may hold, by byte.
+const IN_LABELS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_' | b'~');
+        byte += 1;
+    }
+    table
+};
 
 fn is_port(digits: &[u8]) -> bool {
     if digits.is_empty() {

@@ -1,8 +1,25 @@
 //! The two smallest grammars of HTTP: tokens and comma-separated lists. RFC 9110 sections 5.6.1 and 5.6.2.
 
 /// Whether this byte may stand in a method, a field name or a list member that is a token.
+/// What [`is_tchar`] says, by byte: each byte of a name is asked about.
+const TCHARS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"!#$%&'*+-.^_`|~";
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
 pub fn is_tchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TCHARS[usize::from(byte)]
 }
 
 pub fn is_token(bytes: &[u8]) -> bool {

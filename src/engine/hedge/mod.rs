@@ -149,7 +149,7 @@ pub fn begin(second: Second, ctx: &mut Context) -> Result<Box<HttpPeer>> {
     let began = first_attempt.began.map(|_| std::time::Instant::now());
     ctx.attempt = Some(Attempt { endpoint, at, place, reused: false, began });
     ctx.hedging = Hedging::Races(Box::new(first_attempt), report);
-    Ok(Box::new(peer))
+    Ok(peer)
 }
 
 impl Hedging {
