@@ -2,12 +2,13 @@
 //! request, repeat. Between requests there is a socket and a small task, and no buffer.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use pingora_core::apps::HttpServerApp;
+use pingora_core::apps::{HttpServerApp, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
 use pingora_proxy::HttpProxy;
 use tokio::sync::watch;
@@ -68,14 +69,15 @@ pub(super) enum End {
 pub async fn serve(engine: &Rc<Engine>, link: &Arc<Link>) {
     let client = Arc::new(headers::Client::new(link.client.ip(), link.local.port()));
     if link.secure.as_ref().is_some_and(|secured| secured.alpn == Some(Alpn::H2)) {
-        return http2::serve(engine, link, &client).await;
+        // Large, and an HTTP/1 connection that does nothing is to be small.
+        return Box::pin(http2::serve(engine, link, &client)).await;
     }
     let recall = Arc::new(Recall::default());
     let mut is_first = true;
     loop {
         let next = next_head(engine, link, std::mem::take(&mut is_first)).await;
         let keep = match next {
-            Next::Http2 => return http2::serve(engine, link, &client).await,
+            Next::Http2 => return Box::pin(http2::serve(engine, link, &client)).await,
             Next::Head(head) => {
                 let incoming = Incoming {
                     link: link.clone(),
@@ -198,10 +200,7 @@ async fn next_head(engine: &Engine, link: &Arc<Link>, is_first: bool) -> Next {
 async fn exchange(engine: &Engine, link: &Arc<Link>, recall: &Recall, incoming: Incoming, head: &Head) -> bool {
     link.skip(head.skip);
     link.begin(head.len, BodyTracker::new(head.body), head.expect_continue, waits(link));
-    let mut session = ServerSession::new_http1(Box::new(EngineIo(link.clone())));
-    // Lives until the client's wish is known; idle time between requests is this module's.
-    session.set_keepalive(Some(0));
-    let mut handled = engine.proxy.process_new_http(session, &engine.never);
+    let mut handled = handle(engine, link);
     let mut under_way = UnderWay::new(engine, link, recall, incoming);
     let end = poll_fn(|cx| {
         link.connection.register(cx.waker());
@@ -221,6 +220,16 @@ async fn exchange(engine: &Engine, link: &Arc<Link>, recall: &Recall, incoming: 
             false
         }
     }
+}
+
+type Handled<'a> = Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'a>>;
+
+/// The engine's work on one request. Not an `async fn`: the session would have a place in the task of every connection.
+fn handle<'a>(engine: &'a Engine, link: &Arc<Link>) -> Handled<'a> {
+    let mut session = ServerSession::new_http1(Box::new(EngineIo(link.clone())));
+    // Lives until the client's wish is known; idle time between requests is this module's.
+    session.set_keepalive(Some(0));
+    engine.proxy.process_new_http(session, &engine.never)
 }
 
 /// The last words to the client of an exchange that did not end by itself.
@@ -320,4 +329,20 @@ pub(super) fn count_refusal(engine: &Engine, link: &Link, status: u16) {
     }
     let snapshot = engine.services.live.pointer().load();
     snapshot.codes.codes(&snapshot.generation, None, None).count(link.connection.thread, status);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of what a function gives for such arguments.
+    fn size_of_future<F: Future>(_: impl FnOnce(&'static Rc<Engine>, &'static Arc<Link>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_task_of_a_connection_has_no_room_for_what_an_idle_one_does_not_need() {
+        let bytes = size_of_future(serve);
+        assert!(bytes <= 1024, "{bytes} bytes for each connection, whatever it does");
+    }
 }

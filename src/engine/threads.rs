@@ -111,7 +111,9 @@ fn begin(thread: Thread, engine: &Rc<Engine>, accepted: Accepted) {
     let listed = engine.services.connections.add(connection.clone());
     let engine = engine.clone();
     tokio::task::spawn_local(async move {
-        if let Some(arrived) = arrive(socket, client, &listener, &connection, &engine.services.stage).await {
+        // What it needs is given back before the first request.
+        let arriving = Box::pin(arrive(socket, client, &listener, &connection, &engine.services.stage));
+        if let Some(arrived) = arriving.await {
             let link = Link::new(arrived, listener, connection);
             connection::serve(&engine, &link).await;
         }
