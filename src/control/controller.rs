@@ -434,10 +434,11 @@ impl Controller {
             self.notes.push("state_dir changed: the one in use stays until a restart".into());
         }
         let notes = self.notes.clone();
-        let published = self.publish(table, splits, &wanted.hash, by, notes);
-        ports.listeners.commit(listeners);
+        ports.listeners.settle(&listeners);
         ports.admin.commit(admin);
         ports.access_log.commit(access_log);
+        let published = self.publish(table, splits, &wanted.hash, by, notes);
+        ports.listeners.commit(listeners);
         Ok(Outcome::Flipped(Box::new(published)))
     }
 

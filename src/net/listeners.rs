@@ -325,8 +325,8 @@ impl Listeners for Manager {
         Ok(Box::new(Ready { wanted: next, configs: wanted.clone(), claims, servers }))
     }
 
-    fn commit(&self, prepared: Prepared) {
-        let Ok(ready) = prepared.downcast::<Ready>() else {
+    fn settle(&self, prepared: &Prepared) {
+        let Some(ready) = prepared.downcast_ref::<Ready>() else {
             unreachable!("control hands back what prepare gave it");
         };
         for (name, open) in &ready.wanted {
@@ -338,6 +338,12 @@ impl Listeners for Manager {
                 open.state.closed_one.notify_one();
             }
         }
+    }
+
+    fn commit(&self, prepared: Prepared) {
+        let Ok(ready) = prepared.downcast::<Ready>() else {
+            unreachable!("control hands back what prepare gave it");
+        };
         let before = self.open.borrow().clone();
         let mut leaving = self.leaving.lock().expect("no holder panics");
         leaving.retain(|left| left.state.accepted() > 0 || left.since.elapsed() < CLOSING);
