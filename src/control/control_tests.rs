@@ -30,6 +30,8 @@ struct Made {
     /// What was called, and the generation that was live then.
     calls: Mutex<Vec<(&'static str, u64)>>,
     published: Mutex<Vec<(u64, u64)>>,
+    /// The writer is kept between the flip and the telling of it.
+    busy: AtomicBool,
 }
 
 impl Made {
@@ -65,6 +67,9 @@ impl Endpoints for Made {
 }
 impl Drains for Made {
     fn published(&self, before: &Arc<Snapshot>, now: &Arc<Snapshot>) {
+        while self.busy.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let pair = (before.generation.number(), now.generation.number());
         self.published.lock().expect("not poisoned").push(pair);
     }
@@ -214,6 +219,26 @@ async fn settings_hold_before_their_generation_is_seen_and_new_listeners_open_be
     let all = [("settings of listeners", 1), ("admin", 1), ("access log", 1), ("listeners", 2)];
     world.until("all are told", |_| world.made.calls.lock().expect("not poisoned").len() == all.len()).await;
     assert_eq!(*world.made.calls.lock().expect("not poisoned"), all);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_reads_of_one_generation_only() {
+    let (_dir, path) = folder(&text("active: v1", ""));
+    let world = start(&path).await.expect("starts");
+    world.handle.settled().await;
+    std::fs::write(&path, "schema: 2").expect("writable");
+    world.until("it is said", |status| !status.config.last_reload_successful).await;
+    world.made.busy.store(true, Ordering::SeqCst);
+    std::fs::write(&path, text("active: v2", "")).expect("writable");
+    world.until("it is live", |status| status.generation.number == 2).await;
+    assert!(!world.handle.status().config.last_reload_successful, "the writer had no time yet to tell");
+    let handle = world.handle.clone();
+    let settled = tokio::spawn(async move {
+        handle.settled().await;
+        handle.status().config.last_reload_successful
+    });
+    world.made.busy.store(false, Ordering::SeqCst);
+    assert!(settled.await.expect("no panic"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
