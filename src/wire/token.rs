@@ -1,6 +1,5 @@
 //! The two smallest grammars of HTTP: tokens and comma-separated lists. RFC 9110 sections 5.6.1 and 5.6.2.
 
-/// Whether this byte may stand in a method, a field name or a list member that is a token.
 /// What [`is_tchar`] says, by byte: each byte of a name is asked about.
 const TCHARS: [bool; 256] = {
     let mut table = [false; 256];
@@ -18,6 +17,7 @@ const TCHARS: [bool; 256] = {
     table
 };
 
+/// Whether this byte may stand in a method, a field name or a list member that is a token.
 pub fn is_tchar(byte: u8) -> bool {
     TCHARS[usize::from(byte)]
 }
