@@ -23,6 +23,7 @@ pub mod proxy_header;
 mod resolve;
 pub mod room;
 pub mod secure;
+mod share;
 pub mod state;
 pub mod tally;
 #[cfg(test)]
