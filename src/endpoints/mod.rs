@@ -28,6 +28,7 @@ pub mod state;
 pub mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tickets;
 mod warm;
 
 pub use carry::Carried;
