@@ -400,32 +400,43 @@ fn version(by: &BalanceBy, count: u16, threads: usize) -> Arc<VersionRuntime> {
     runtime.services[0].versions[0].clone()
 }
 
+/// What is there before the bench asks.
+#[derive(Clone, Copy)]
+enum Before {
+    Nothing,
+    /// Every other endpoint has an exchange of somebody else.
+    Half,
+    /// Exchanges of one key, two for each endpoint, and it is that key that is asked for again.
+    OneKey,
+}
+
 /// What choosing an endpoint costs, with the exchange that begins and ends there: by method, endpoints and threads.
-/// Every other endpoint has an exchange of somebody else.
 fn balancing(criterion: &mut Criterion) {
-    let methods = [
-        ("round_robin", BalanceBy::RoundRobin),
-        ("least_request", BalanceBy::LeastRequest),
-        ("peak_ewma", BalanceBy::PeakEwma),
-        ("consistent_hash", BalanceBy::ConsistentHash(HashKey::Path)),
+    let hashed = || BalanceBy::ConsistentHash(HashKey::Path);
+    let cases = [
+        ("round_robin", BalanceBy::RoundRobin, Before::Half),
+        ("least_request", BalanceBy::LeastRequest, Before::Half),
+        ("peak_ewma", BalanceBy::PeakEwma, Before::Half),
+        ("consistent_hash, idle", hashed(), Before::Nothing),
+        ("consistent_hash", hashed(), Before::Half),
+        ("consistent_hash, one key", hashed(), Before::OneKey),
     ];
     let mut group = criterion.benchmark_group("balancing");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
-    for (name, by) in methods {
-        for count in [3, 100, 1_000] {
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    for (name, by, before) in cases {
+        for count in [10, 100, 1_000] {
             for threads in [1, 2] {
                 let version = version(&by, count, threads);
-                for endpoint in version.now().endpoints.iter().step_by(2) {
-                    endpoint.begin(Thread(0));
-                    endpoint.latency.answered(1_000, 1_000);
-                }
+                occupy(&version, before);
                 group.bench_function(BenchmarkId::new(format!("{name}/{count}"), threads), |bencher| {
                     bencher.iter_custom(|rounds| {
                         together(threads, |thread| {
                             let mut luck = u64::from(thread.0);
                             for at in 0..rounds {
                                 luck = luck.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                                let ask = Ask { key: Some(luck), ..Ask::new(thread, 1_000 + at / 1_024, luck) };
+                                let key = Some(if matches!(before, Before::OneKey) { HOT } else { luck });
+                                let ask = Ask { key, ..Ask::new(thread, 1_000 + at / 1_024, luck) };
                                 let endpoint = pick(&version, black_box(&ask)).expect("all are ready").endpoint;
                                 endpoint.begin(thread);
                                 if matches!(by, BalanceBy::PeakEwma) {
@@ -436,6 +447,27 @@ fn balancing(criterion: &mut Criterion) {
                         })
                     });
                 });
+            }
+        }
+    }
+}
+
+const HOT: u64 = 42;
+
+fn occupy(version: &VersionRuntime, before: Before) {
+    let endpoints = version.endpoints();
+    match before {
+        Before::Nothing => {}
+        Before::Half => {
+            for endpoint in endpoints.iter().step_by(2) {
+                endpoint.begin(Thread(0));
+                endpoint.latency.answered(1_000, 1_000);
+            }
+        }
+        Before::OneKey => {
+            for luck in 0..2 * endpoints.len() as u64 {
+                let ask = Ask { key: Some(HOT), ..Ask::new(Thread(0), 1_000, luck) };
+                pick(version, &ask).expect("all are ready").endpoint.begin(Thread(0));
             }
         }
     }

@@ -16,6 +16,7 @@ mod proxies;
 mod report;
 mod table;
 mod tls;
+mod upstream;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -58,6 +59,9 @@ struct Options {
     /// Measure what health checks cost instead of everything else
     #[arg(long, conflicts_with = "tls")]
     health: bool,
+    /// Measure TLS to endpoints instead of everything else
+    #[arg(long, conflicts_with_all = ["tls", "health"])]
+    upstream_tls: bool,
     /// Say what would be compared, and stop
     #[arg(long)]
     list: bool,
@@ -97,6 +101,9 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     if options.health {
         return health::run(&place, &proxies, options.rounds, options.seconds);
+    }
+    if options.upstream_tls {
+        return upstream::run(&place, &proxies, options.rounds, options.seconds);
     }
     if options.tls {
         // One descriptor each, in this process and in the proxy's; the origin has as many as requests at once.

@@ -125,14 +125,40 @@ pub struct Running {
     child: Child,
     folder: TempDir,
     admin: SocketAddr,
-    /// Lines of the configuration that turn TLS on.
-    tls: String,
+    tls: Tls,
+}
+
+/// What stands in the configuration where TLS is wanted.
+#[derive(Debug, Clone, Default)]
+struct Tls {
+    /// Behind the address that is listened at.
+    front: String,
+    /// Of connections to the endpoint.
+    back: String,
+}
+
+/// What a proxy is started before.
+#[derive(Debug, Clone, Copy)]
+pub struct Endpoint<'a> {
+    pub address: SocketAddr,
+    /// With TLS: by whose word (a file of authorities) it must be who (a name).
+    pub encrypted: Option<(&'a Path, &'a str)>,
 }
 
 impl Running {
     /// Starts `proxy` on `core` in front of `origin` and waits until it accepts connections.
     pub fn start(proxy: &Proxy, origin: SocketAddr, core: usize, secure: Option<&Secure>) -> io::Result<Running> {
-        let tls = secure.map_or(String::new(), |secure| tls_text(proxy.kind, secure));
+        let front = secure.map_or(String::new(), |secure| front_text(proxy.kind, secure));
+        Running::start_behind(proxy, core, origin, Tls { front, back: String::new() })
+    }
+
+    /// As [`Running::start`], without TLS for clients.
+    pub fn start_before(proxy: &Proxy, endpoint: Endpoint<'_>, core: usize) -> io::Result<Running> {
+        let back = endpoint.encrypted.map_or(String::new(), |(ca_file, name)| back_text(proxy.kind, ca_file, name));
+        Running::start_behind(proxy, core, endpoint.address, Tls { front: String::new(), back })
+    }
+
+    fn start_behind(proxy: &Proxy, core: usize, origin: SocketAddr, tls: Tls) -> io::Result<Running> {
         let text = |address, admin, folder: &Path| text(proxy.kind, address, admin, folder, origin, &tls);
         Running::start_as(proxy, core, Some(origin), tls.clone(), text)
     }
@@ -140,14 +166,14 @@ impl Running {
     /// Starts switchback with these routes and services.
     pub fn start_with(proxy: &Proxy, behind: &str, core: usize) -> io::Result<Running> {
         let text = |address, admin, _: &Path| switchback_before(address, admin, "") + behind;
-        Running::start_as(proxy, core, None, String::new(), text)
+        Running::start_as(proxy, core, None, Tls::default(), text)
     }
 
     fn start_as(
         proxy: &Proxy,
         core: usize,
         origin: Option<SocketAddr>,
-        tls: String,
+        tls: Tls,
         text: impl Fn(SocketAddr, SocketAddr, &Path) -> String,
     ) -> io::Result<Running> {
         let folder = tempfile::Builder::new().prefix("switchback-bench-").tempdir()?;
@@ -241,8 +267,7 @@ fn write(folder: &Path, text: &str) -> io::Result<()> {
     fs::rename(next, folder.join(FILE))
 }
 
-/// What stands behind the address.
-fn tls_text(kind: Kind, secure: &Secure) -> String {
+fn front_text(kind: Kind, secure: &Secure) -> String {
     let (cert, key, both) = (secure.file("cert.pem"), secure.file("key.pem"), secure.file("both.pem"));
     match kind {
         Kind::Switchback => format!(
@@ -260,6 +285,19 @@ fn tls_text(kind: Kind, secure: &Secure) -> String {
     }
 }
 
+fn back_text(kind: Kind, ca_file: &Path, name: &str) -> String {
+    let ca_file = ca_file.display();
+    match kind {
+        Kind::Switchback => format!("    upstream: {{ tls: {{ ca_file: {ca_file}, sni: {name} }} }}\n"),
+        Kind::Bare => String::new(),
+        Kind::Nginx => format!(
+            "proxy_ssl_protocols TLSv1.3; proxy_ssl_trusted_certificate {ca_file}; proxy_ssl_verify on; \
+             proxy_ssl_server_name on; proxy_ssl_name {name};"
+        ),
+        Kind::Haproxy => format!(" ssl verify required ca-file {ca_file} sni str({name})"),
+    }
+}
+
 /// What stands before the routes.
 fn switchback_before(address: SocketAddr, admin: SocketAddr, tls: &str) -> String {
     format!(
@@ -270,7 +308,8 @@ admin: {{ bind: "{admin}" }}
     )
 }
 
-fn text(kind: Kind, address: SocketAddr, admin: SocketAddr, folder: &Path, origin: SocketAddr, tls: &str) -> String {
+fn text(kind: Kind, address: SocketAddr, admin: SocketAddr, folder: &Path, origin: SocketAddr, tls: &Tls) -> String {
+    let Tls { front, back } = tls;
     match kind {
         Kind::Switchback => format!(
             r#"{}routes: [{{ name: all, match: {{ path_prefix: / }}, service: origin }}]
@@ -278,13 +317,14 @@ services:
   origin:
     versions: {{ v1: {{ endpoints: ["{origin}"] }} }}
     active: v1
-"#,
-            switchback_before(address, admin, tls)
+{back}"#,
+            switchback_before(address, admin, front)
         ),
         Kind::Bare => String::new(),
         Kind::Nginx => {
             let folder = folder.display();
             let user = if machine::is_root() { "user root;" } else { "" };
+            let scheme = if back.is_empty() { "http" } else { "https" };
             format!(
                 r#"{user}
 daemon off;
@@ -307,9 +347,10 @@ http {{
     proxy_max_temp_file_size 0;
     upstream origin {{ server {origin}; keepalive 512; keepalive_requests 1000000000; }}
     server {{
-        listen {address} backlog=4096{tls};
+        listen {address} backlog=4096{front};
         location / {{
-            proxy_pass http://origin;
+            proxy_pass {scheme}://origin;
+            {back}
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_set_header Host $host;
@@ -337,10 +378,10 @@ defaults
     timeout server 60s
     http-reuse always
 frontend web
-    bind {address} backlog 4096{tls}
+    bind {address} backlog 4096{front}
     default_backend origin
 backend origin
-    server one {origin} pool-max-conn 512
+    server one {origin} pool-max-conn 512{back}
 "#
             )
         }

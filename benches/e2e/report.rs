@@ -129,6 +129,35 @@ pub fn tls(title: &str, rows: impl Iterator<Item = (Kind, [(Option<f64>, usize);
     table.to_string()
 }
 
+/// One visit of the bench of connections to endpoints.
+#[derive(Debug, Clone, Copy)]
+pub struct Upstream {
+    pub sample: Sample,
+    /// To the endpoint, for each request.
+    pub connections: f64,
+    /// Share of the handshakes.
+    pub resumed: f64,
+}
+
+/// One cell of it: a row for each proxy.
+pub fn upstream<'a>(title: &str, rows: impl Iterator<Item = (Kind, &'a [Upstream])>) -> String {
+    let mut table = table(&[title, "CPU us", "per core and s", "seen per s", "wait", "connections each", "resumed"]);
+    for (kind, samples) in rows {
+        let of = |pick: fn(&Upstream) -> f64| median(samples.iter().map(pick).collect());
+        let cpu = of(|seen| seen.sample.cpu);
+        table.add_row([
+            kind.name().to_string(),
+            shown(cpu, 1),
+            shown(cpu.map(|cpu| 1e6 / cpu), 0),
+            shown(of(|seen| seen.sample.rate), 0),
+            shown(of(|seen| seen.sample.wait), 2),
+            shown(of(|seen| seen.connections), 3),
+            shown(of(|seen| seen.resumed), 2),
+        ]);
+    }
+    table.to_string()
+}
+
 /// What each way of checking costs: milliseconds of CPU a second, and p50 and p99 of requests in milliseconds.
 pub fn health(rows: &[(&str, [Option<f64>; 3])]) -> String {
     let mut table = table(&["health checks", "CPU ms/s", "p50 ms", "p99 ms"]);

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::{ArcSwap, Guard};
 
 use super::balance::{Order, Ring};
+use super::share::Shares;
 use super::state::{At, EndpointRuntime, VersionCore};
 use crate::config::model::{Balance, BalanceBy, Endpoint, EndpointAddress};
 
@@ -20,21 +21,28 @@ pub struct Group {
     /// Same indices.
     pub(super) weights: Box<[u32]>,
     pub(super) order: Order,
-    /// Only for consistent hashing.
-    pub(super) ring: Option<Ring>,
+    pub(super) hashing: Option<Hashing>,
+}
+
+/// What consistent hashing needs besides.
+#[derive(Debug)]
+pub(super) struct Hashing {
+    pub ring: Ring,
+    pub shares: Shares,
 }
 
 impl Group {
-    fn new(members: Vec<(Arc<EndpointRuntime>, u32)>, balance: &Balance) -> Group {
+    fn new(core: &VersionCore, members: Vec<(Arc<EndpointRuntime>, u32)>, balance: &Balance) -> Group {
         let (endpoints, weights): (Vec<_>, Vec<_>) = members.into_iter().unzip();
-        let ring = match balance.by {
+        let hashing = match balance.by {
             BalanceBy::ConsistentHash(_) => {
                 let names: Vec<String> = endpoints.iter().map(|endpoint| endpoint.place()).collect();
-                Some(Ring::new(names.iter().map(String::as_str).zip(weights.iter().copied())))
+                let ring = Ring::new(names.iter().map(String::as_str).zip(weights.iter().copied()));
+                Some(Hashing { ring, shares: Shares::new(core.together.clone()) })
             }
             BalanceBy::RoundRobin | BalanceBy::LeastRequest | BalanceBy::PeakEwma => None,
         };
-        Group { order: Order::new(&weights), endpoints: endpoints.into(), weights: weights.into(), ring }
+        Group { order: Order::new(&weights), endpoints: endpoints.into(), weights: weights.into(), hashing }
     }
 }
 
@@ -82,8 +90,8 @@ impl VersionRuntime {
             members.extend(of.into_iter().map(|endpoint| (endpoint, defined.weight)));
         }
         Arc::new(VersionRuntime {
+            group: ArcSwap::from_pointee(Group::new(&core, members, balance)),
             core,
-            group: ArcSwap::from_pointee(Group::new(members, balance)),
             defined: defined.into(),
             balance: balance.clone(),
             checked,
@@ -145,7 +153,7 @@ impl VersionRuntime {
                 members.push((endpoint, defined.weight));
             }
         }
-        self.group.store(Arc::new(Group::new(members, &self.balance)));
+        self.group.store(Arc::new(Group::new(&self.core, members, &self.balance)));
         Some(before)
     }
 

@@ -23,10 +23,12 @@ pub mod proxy_header;
 mod resolve;
 pub mod room;
 pub mod secure;
+mod share;
 pub mod state;
 pub mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tickets;
 mod warm;
 
 pub use carry::Carried;

@@ -5,11 +5,13 @@
 //! neighbour of a dead endpoint does not get twice its share. Each data thread counts its own turns; what the methods
 //! compare are counters that are only read.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
-use super::balance::{Order, Ring};
-use super::group::{Group, VersionRuntime};
+use super::balance::Order;
+use super::group::{Group, Hashing, VersionRuntime};
 use super::room::Place;
+use super::share::Ready;
 use super::state::{EndpointRuntime, Health, RAMP_WHOLE};
 use crate::config::model::BalanceBy;
 use crate::routing::Thread;
@@ -55,15 +57,15 @@ pub enum Unpicked {
 
 /// How often a place that another thread was faster to take is looked for again.
 const RACES: u32 = 3;
-/// So many points of a ring are walked before everybody is asked.
+/// So many points of a ring are walked before it is left.
 const WALK_MAX: usize = 64;
-/// An endpoint may have this much more than its share before consistent hashing passes on to the next: 1.25, in 256ths.
-const LOAD_MAX: u64 = 320;
+/// So many are drawn then before everybody is asked.
+const DRAWS_MAX: u64 = 32;
 
 pub fn pick(version: &VersionRuntime, ask: &Ask<'_>) -> Result<Picked, Unpicked> {
     let group = version.now();
     let turn = version.core.turn(ask.thread);
-    let chooser = Chooser { group: &group, version, ask, turn };
+    let chooser = Chooser { group: &group, version, ask, turn, ready: Cell::new(None) };
     let mut last = Unpicked::Nothing;
     for _ in 0..RACES {
         let index = chooser.choose()?;
@@ -81,6 +83,8 @@ struct Chooser<'a> {
     version: &'a VersionRuntime,
     ask: &'a Ask<'a>,
     turn: usize,
+    /// Found out when it is needed.
+    ready: Cell<Option<Ready>>,
 }
 
 impl Chooser<'_> {
@@ -91,8 +95,8 @@ impl Chooser<'_> {
             BalanceBy::PeakEwma => {
                 self.better_of_two(|endpoint, now_ms| endpoint.latency.cost(endpoint.in_flight(), now_ms))
             }
-            BalanceBy::ConsistentHash(_) => match (self.ask.key, &self.group.ring) {
-                (Some(key), Some(ring)) => return self.owner(key, ring).map_or_else(|| self.whoever(), Ok),
+            BalanceBy::ConsistentHash(_) => match (self.ask.key, &self.group.hashing) {
+                (Some(key), Some(hashing)) => return self.owner(key, hashing).map_or_else(|| self.whoever(), Ok),
                 (None, _) | (_, None) => self.in_turn(),
             },
         };
@@ -144,32 +148,66 @@ impl Chooser<'_> {
 
     /// Whose the key is; the next on the ring if that one cannot serve, is not warm for this key, or has much more than
     /// its share.
-    fn owner(&self, key: u64, ring: &Ring) -> Option<usize> {
+    fn owner(&self, key: u64, hashing: &Hashing) -> Option<usize> {
         let lot = mix64(key ^ 0x5157_1257);
-        for index in ring.owners(key).take(WALK_MAX) {
-            if self.can(index) && self.is_warm(index, lot) && self.has_less_than_its_share(index) {
-                return Some(index);
+        let mut is_hot = false;
+        for index in hashing.ring.owners(key).take(WALK_MAX) {
+            if self.can(index) && self.is_warm(index, lot) {
+                if self.has_less_than_its_share(index, hashing) {
+                    return Some(index);
+                }
+                is_hot = true;
             }
         }
-        let ready = (0..self.group.endpoints.len()).filter(|index| self.can(*index));
-        ready.max_by_key(|index| ring.affinity(key, *index))
+        // Many endpoints have all that they may have of these keys: where one more goes says nothing, but that it
+        // finds room does. At least a fifth of the weight has some, so a few draws find it.
+        if is_hot && let Some(index) = self.drawn_with_room(hashing) {
+            return Some(index);
+        }
+        // Nearly nobody can, or is warm: who is wanted most of those that can.
+        let those = || (0..self.group.endpoints.len()).filter(|index| self.can(*index));
+        let wanted = |index: &usize| hashing.ring.affinity(key, *index);
+        let first = those().max_by_key(wanted)?;
+        if self.has_less_than_its_share(first, hashing) {
+            return Some(first);
+        }
+        // Somebody has room, if everybody can and what is known is not too old.
+        let ready = hashing.shares.look(self.ask.thread, self.ask.now_ms, || self.added_up());
+        self.ready.set(Some(ready));
+        those().max_by_key(|index| (self.has_less_than_its_share(*index, hashing), wanted(index)))
     }
 
-    /// Bounded load (Mirrokni, Thorup, Zadimoghaddam 2016): nobody has more than 1.25 of its share, rounded up.
-    fn has_less_than_its_share(&self, index: usize) -> bool {
+    fn drawn_with_room(&self, hashing: &Hashing) -> Option<usize> {
+        let order = &self.group.order;
+        let lucks = (0..DRAWS_MAX).map(|nth| mix64(self.ask.luck.wrapping_add(nth)));
+        let mut drawn = lucks.map(|luck| (order.at(scale(luck, order.len() as u64) as usize), mix64(luck ^ 0x69)));
+        let fits = |(index, lot): &(usize, u64)| {
+            self.can(*index) && self.is_warm(*index, *lot) && self.has_less_than_its_share(*index, hashing)
+        };
+        drawn.find(fits).map(|(index, _)| index)
+    }
+
+    fn has_less_than_its_share(&self, index: usize, hashing: &Hashing) -> bool {
         let its = self.group.endpoints[index].in_flight();
         if its == 0 {
             return true;
         }
-        let endpoints = &self.group.endpoints;
-        let (mut all, mut weights) = (1, 0);
-        for (endpoint, weight) in endpoints.iter().zip(&self.group.weights).filter(|(endpoint, _)| endpoint.is_ready())
-        {
-            all += endpoint.in_flight();
-            weights += u64::from(*weight);
+        let known = || hashing.shares.ready(self.ask.thread, self.ask.now_ms, || self.added_up());
+        let ready = self.ready.get().unwrap_or_else(known);
+        self.ready.set(Some(ready));
+        ready.lets(its, self.group.weights[index])
+    }
+
+    /// What all ready endpoints have, one by one.
+    fn added_up(&self) -> Ready {
+        let mut sum = Ready { in_flight: 0, weights: 0 };
+        for (endpoint, weight) in self.group.endpoints.iter().zip(&self.group.weights) {
+            if endpoint.is_ready() {
+                sum.in_flight += endpoint.in_flight();
+                sum.weights += u64::from(*weight);
+            }
         }
-        let share = all * LOAD_MAX * u64::from(self.group.weights[index]);
-        its < share.div_ceil(256 * weights.max(1))
+        sum
     }
 
     /// Any of those that can serve; then, in panic mode, of those that cannot.
@@ -255,3 +293,7 @@ fn badness(endpoint: &EndpointRuntime) -> u8 {
 #[cfg(test)]
 #[path = "pick_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "pick_share_tests.rs"]
+mod share_tests;

@@ -23,7 +23,7 @@ fn ports(version: &VersionRuntime, picks: usize) -> Vec<u16> {
 }
 
 /// A version whose endpoints have the ports 1, 2, … and these weights.
-fn weighted(weights: &[u32], by: BalanceBy, slow_start: Duration) -> Arc<VersionRuntime> {
+pub(super) fn weighted(weights: &[u32], by: BalanceBy, slow_start: Duration) -> Arc<VersionRuntime> {
     let endpoint = |(port, weight): (u16, &u32)| Endpoint {
         address: EndpointAddress::Ip(SocketAddr::from(([127, 0, 0, 1], port))),
         weight: *weight,
@@ -32,12 +32,12 @@ fn weighted(weights: &[u32], by: BalanceBy, slow_start: Duration) -> Arc<Version
     built((1..).zip(weights).map(endpoint).collect(), &Balance { by, slow_start }, false, 1)
 }
 
-fn hashed() -> BalanceBy {
+pub(super) fn hashed() -> BalanceBy {
     BalanceBy::ConsistentHash(HashKey::Path)
 }
 
 /// A source of chance for tests: the same every time.
-fn luck(nth: u64) -> u64 {
+pub(super) fn luck(nth: u64) -> u64 {
     mix64(nth.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }
 

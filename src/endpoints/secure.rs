@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -22,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::tickets::Sessions;
 use crate::config::model::tls::Alpn;
 use crate::config::model::{EndpointAddress, Trust, UpstreamTls};
 
@@ -100,6 +102,7 @@ fn client(of: &UpstreamTls, alpn: Alpn) -> Arc<ClientConfig> {
             builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
         }
     };
+    config.resumption = Resumption::store(Arc::new(Sessions::new()));
     config.alpn_protocols = vec![alpn.wire().to_vec()];
     Arc::new(config)
 }
@@ -236,4 +239,66 @@ pub fn explain_late(error: &(dyn std::error::Error + 'static)) -> Option<String>
 fn inner<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e Error> {
     let from_io = || error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<Error>();
     error.downcast_ref::<Error>().or_else(from_io)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::HandshakeKind;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::JoinSet;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// So many handshakes at once; how many were resumed.
+    async fn handshakes(secure: &Arc<Secure>, count: usize, at: std::net::SocketAddr) -> usize {
+        let mut all = JoinSet::new();
+        let together = Arc::new(tokio::sync::Barrier::new(count));
+        for _ in 0..count {
+            let (secure, together) = (secure.clone(), together.clone());
+            all.spawn(async move {
+                let stream = TcpStream::connect(at).await.expect("it listens");
+                let name = ServerName::try_from("shop.test").expect("a name");
+                let mut stream = secure.handshake(&name, Alpn::Http11, stream).await.expect("it is believed");
+                // None of them gives its tickets to another of this round.
+                together.wait().await;
+                assert_eq!(stream.read_u8().await.expect("a byte"), b'x');
+                stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
+            });
+        }
+        all.join_all().await.into_iter().filter(|resumed| *resumed).count()
+    }
+
+    #[tokio::test]
+    async fn many_handshakes_at_once_are_resumed() {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let params = rcgen::CertificateParams::new(vec!["shop.test".to_string()]).expect("a name");
+        let certificate = params.self_signed(&key).expect("signed").der().clone();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().expect("ring has them").with_no_client_auth();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        let mut config = builder.with_single_cert(vec![certificate], key).expect("they belong together");
+        config.ticketer = rustls::crypto::ring::Ticketer::new().expect("chance");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("bound");
+        let serving = tokio::spawn(async move {
+            let mut all = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                all.spawn(async move {
+                    let mut stream = acceptor.accept(stream).await.expect("a handshake");
+                    stream.write_all(b"x").await.expect("it reads");
+                    let _ = stream.read_u8().await;
+                });
+            }
+        });
+        let of = UpstreamTls { trust: Trust::Blind, sni: None, identity: None };
+        let secure = Arc::new(Secure::new(Arc::new(of)));
+        assert_eq!(handshakes(&secure, 30, at).await, 0);
+        assert_eq!(handshakes(&secure, 30, at).await, 30);
+        serving.abort();
+    }
 }

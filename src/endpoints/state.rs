@@ -24,6 +24,7 @@ use super::keeping::Keeping;
 use super::life::Life;
 use super::room::{Place, Places, Room};
 use super::secure::SecureCell;
+use super::share::Together;
 use super::tally::Tally;
 use super::warm::Warmth;
 use crate::config::model::{EndpointAddress, Name, Upstream};
@@ -94,6 +95,8 @@ pub struct VersionCore {
     turns: Box<[CachePadded<AtomicU32>]>,
     /// Where requests wait while every endpoint has as much as it may.
     pub room: Arc<Room>,
+    /// What its endpoints have in flight, all together.
+    pub(super) together: Arc<Together>,
     /// The `drain.sessions` deadline has passed: pinned clients are no longer sent here. Unset when the
     /// version gets weight again.
     pub pins_ended: AtomicBool,
@@ -175,6 +178,7 @@ pub struct EndpointRuntime {
     life: Life,
     places: Arc<Places>,
     in_flight: Box<[CachePadded<AtomicU64>]>,
+    together: Arc<Together>,
     /// Why the health is what it is: the last change, for `status` and events.
     pub last_change: ArcSwap<String>,
 }
@@ -296,6 +300,7 @@ impl VersionCore {
             // Different beginnings, so that the first requests of all threads do not meet.
             turns: (0..threads).map(|thread| CachePadded::new(AtomicU32::new(thread as u32))).collect(),
             room: Arc::default(),
+            together: Arc::new(Together::new(threads)),
             pins_ended: AtomicBool::new(false),
             panic: AtomicBool::new(false),
         }
@@ -352,6 +357,7 @@ impl EndpointRuntime {
             life: Life::default(),
             places: Arc::new(Places::new(version.room.clone())),
             in_flight: (0..version.threads()).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
+            together: version.together.clone(),
             last_change: ArcSwap::from_pointee(String::new()),
         }
     }
@@ -385,7 +391,7 @@ impl EndpointRuntime {
             self.warmth.cool();
         }
         let comes_back = health == Health::Healthy && self.health() != Health::Healthy;
-        self.health.store(health as u8, Ordering::Relaxed);
+        self.change(|| self.health.store(health as u8, Ordering::Relaxed));
         if comes_back {
             self.starts_slowly();
         }
@@ -399,7 +405,7 @@ impl EndpointRuntime {
     }
 
     pub fn set_ejected(&self, ejected: bool) {
-        self.ejected.store(ejected, Ordering::Relaxed);
+        self.change(|| self.ejected.store(ejected, Ordering::Relaxed));
         if !ejected {
             self.starts_slowly();
         }
@@ -407,7 +413,16 @@ impl EndpointRuntime {
 
     pub(super) fn set_resting(&self, resting: bool) {
         if self.resting.load(Ordering::Relaxed) != resting {
-            self.resting.store(resting, Ordering::Relaxed);
+            self.change(|| self.resting.store(resting, Ordering::Relaxed));
+        }
+    }
+
+    /// Something that it is ready by.
+    fn change(&self, what: impl FnOnce()) {
+        let was_ready = self.is_ready();
+        what();
+        if self.is_ready() != was_ready {
+            self.together.ready_changed();
         }
     }
 
@@ -542,10 +557,12 @@ impl EndpointRuntime {
 
     pub fn begin(&self, thread: Thread) {
         self.in_flight[thread.0 as usize].fetch_add(1, Ordering::Relaxed);
+        self.together.begin(thread);
     }
 
     pub fn end(&self, thread: Thread) {
         self.in_flight[thread.0 as usize].fetch_sub(1, Ordering::Release);
+        self.together.end(thread);
     }
 
     /// Exchanges on this endpoint now, all data threads together.

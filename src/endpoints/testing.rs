@@ -145,7 +145,7 @@ fn stamp(before: Option<&Snapshot>) -> Stamp {
     Stamp { number, hash: "".into(), author: "test".into(), cause: "test".into(), at_ms: 0 }
 }
 
-fn local(ports: &[u16]) -> Vec<Endpoint> {
+pub(crate) fn local(ports: &[u16]) -> Vec<Endpoint> {
     ports.iter().map(|port| EndpointAddress::Ip(SocketAddr::from(([127, 0, 0, 1], *port))).into()).collect()
 }
 
