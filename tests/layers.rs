@@ -148,6 +148,7 @@ const PURE: &[&str] = &[
     "rollout",
     "simulate",
     "routing",
+    "sessions/deadlines",
     "config/check",
     "control/decide",
     "control/overlay",
