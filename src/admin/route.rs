@@ -84,6 +84,11 @@ pub enum RolloutVerb {
 }
 
 impl Call {
+    /// Whether it is answered whatever the writer does.
+    pub fn is_at_once(&self) -> bool {
+        matches!(self, Call::Read(Read::Livez | Read::Readyz | Read::Events))
+    }
+
     pub fn is_probe(&self) -> bool {
         match self {
             Call::Read(Read::Livez | Read::Readyz | Read::Metrics) => true,

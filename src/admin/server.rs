@@ -316,6 +316,9 @@ async fn try_answer(
     allowed?;
     let call = found?;
     let mut query = Query::parse(head.uri.query()).map_err(Problem::bad_request)?;
+    if let (false, Some(attached)) = (call.is_at_once(), shared.attached.get()) {
+        attached.handle.settled().await;
+    }
     let response = match call {
         Call::Read(Read::Livez) => read::livez(),
         Call::Read(Read::Readyz) => {

@@ -226,6 +226,7 @@ pub(crate) async fn start_watching(options: Options, how: Settings) -> Result<Ha
     }
     snapshot.runtime.take_over(carried);
     ports.endpoints.reconcile(&snapshot);
+    ports.listeners.settle(&listeners);
     ports.listeners.commit(listeners);
     ports.admin.commit(admin);
     ports.access_log.commit(access_log);

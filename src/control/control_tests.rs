@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -13,7 +13,7 @@ use super::api::{Author, Change, DrainStatus, ListenerStatus, Receipt, Refused, 
 use super::boot::start_watching;
 use super::ports::{AdminListener, Drains, Endpoints, Listeners, LogTarget, Ports, Prepared};
 use super::watch::Settings;
-use super::{Handle, Options, Phase, Question, Snapshot, Source, StartError};
+use super::{Handle, Live, Options, Phase, Question, Snapshot, Source, StartError};
 use crate::config::model::{AccessLog, Admin, Listener, Name};
 use crate::outcome::CodesRegistry;
 use crate::sessions::connections::Connections;
@@ -26,7 +26,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Made {
     port_taken: AtomicBool,
     commits: AtomicUsize,
+    live: OnceLock<Arc<Live>>,
+    /// What was called, and the generation that was live then.
+    calls: Mutex<Vec<(&'static str, u64)>>,
     published: Mutex<Vec<(u64, u64)>>,
+    /// The writer is kept between the flip and the telling of it.
+    busy: AtomicBool,
+}
+
+impl Made {
+    fn called(&self, what: &'static str) {
+        let number = self.live.get().map_or(0, |live| live.load().generation.number());
+        self.calls.lock().expect("not poisoned").push((what, number));
+    }
 }
 
 impl Listeners for Made {
@@ -36,8 +48,12 @@ impl Listeners for Made {
             false => Ok(Box::new(())),
         }
     }
+    fn settle(&self, _: &Prepared) {
+        self.called("settings of listeners");
+    }
     fn commit(&self, _: Prepared) {
         self.commits.fetch_add(1, Ordering::SeqCst);
+        self.called("listeners");
     }
     fn status(&self) -> Vec<ListenerStatus> {
         Vec::new()
@@ -51,6 +67,9 @@ impl Endpoints for Made {
 }
 impl Drains for Made {
     fn published(&self, before: &Arc<Snapshot>, now: &Arc<Snapshot>) {
+        while self.busy.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let pair = (before.generation.number(), now.generation.number());
         self.published.lock().expect("not poisoned").push(pair);
     }
@@ -62,7 +81,9 @@ impl AdminListener for Made {
     fn prepare(&self, _: &Admin) -> Result<Prepared, String> {
         Ok(Box::new(()) as Box<dyn Any + Send>)
     }
-    fn commit(&self, _: Prepared) {}
+    fn commit(&self, _: Prepared) {
+        self.called("admin");
+    }
     fn address(&self) -> Option<String> {
         None
     }
@@ -71,7 +92,9 @@ impl LogTarget for Made {
     fn prepare(&self, _: &AccessLog) -> Result<Prepared, String> {
         Ok(Box::new(()))
     }
-    fn commit(&self, _: Prepared) {}
+    fn commit(&self, _: Prepared) {
+        self.called("access log");
+    }
 }
 
 struct World {
@@ -181,6 +204,41 @@ async fn a_switch_and_its_rollback_leave_proof_and_an_owner() {
     assert_eq!((same.changed, same.generation), (false, 4));
     assert!(Arc::ptr_eq(&table, &world.handle.live().load().generation.table), "i5: the table was never built again");
     assert_eq!(*world.made.published.lock().expect("not poisoned"), [(1, 2), (2, 3), (3, 4)]);
+}
+
+/// Whoever learns that a generation is live must not meet the settings of the one before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_hold_before_their_generation_is_seen_and_new_listeners_open_behind_it() {
+    let (_dir, path) = folder(&text("active: v1", ""));
+    let world = start(&path).await.expect("starts");
+    assert!(world.made.live.set(world.handle.live().clone()).is_ok());
+    world.made.calls.lock().expect("not poisoned").clear();
+    let edited = text("active: v1", "").replace("8080\"", "8080\", limits: { connections: 9 }");
+    std::fs::write(&path, edited).expect("writable");
+    world.until("it is live", |status| status.generation.number == 2).await;
+    let all = [("settings of listeners", 1), ("admin", 1), ("access log", 1), ("listeners", 2)];
+    world.until("all are told", |_| world.made.calls.lock().expect("not poisoned").len() == all.len()).await;
+    assert_eq!(*world.made.calls.lock().expect("not poisoned"), all);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_reads_of_one_generation_only() {
+    let (_dir, path) = folder(&text("active: v1", ""));
+    let world = start(&path).await.expect("starts");
+    world.handle.settled().await;
+    std::fs::write(&path, "schema: 2").expect("writable");
+    world.until("it is said", |status| !status.config.last_reload_successful).await;
+    world.made.busy.store(true, Ordering::SeqCst);
+    std::fs::write(&path, text("active: v2", "")).expect("writable");
+    world.until("it is live", |status| status.generation.number == 2).await;
+    assert!(!world.handle.status().config.last_reload_successful, "the writer had no time yet to tell");
+    let handle = world.handle.clone();
+    let settled = tokio::spawn(async move {
+        handle.settled().await;
+        handle.status().config.last_reload_successful
+    });
+    world.made.busy.store(false, Ordering::SeqCst);
+    assert!(settled.await.expect("no panic"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

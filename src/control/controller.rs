@@ -132,6 +132,9 @@ impl Controller {
     /// Shows the world what the writer knows.
     pub fn refresh(&mut self) {
         self.tell_decisions(None);
+        metrics::gauge!(names::CONFIG_LAST_RELOAD_SUCCESSFUL)
+            .set(f64::from(u8::from(self.config.last_reload_successful)));
+        metrics::gauge!(names::CONFIG_DEGRADED).set(f64::from(u8::from(self.config.degraded)));
         self.shared.view.store(Arc::new(View {
             overlay: self.overlay.clone(),
             whole: self.whole.clone(),
@@ -142,9 +145,7 @@ impl Controller {
             notes: self.notes.clone(),
             rollouts: self.rollout_statuses(),
         }));
-        metrics::gauge!(names::CONFIG_LAST_RELOAD_SUCCESSFUL)
-            .set(f64::from(u8::from(self.config.last_reload_successful)));
-        metrics::gauge!(names::CONFIG_DEGRADED).set(f64::from(u8::from(self.config.degraded)));
+        self.shared.viewed.send_replace(self.live().generation.number());
     }
 
     /// The file was read. `explicit`: because somebody asked, so the file wins over a configuration that
@@ -434,10 +435,11 @@ impl Controller {
             self.notes.push("state_dir changed: the one in use stays until a restart".into());
         }
         let notes = self.notes.clone();
-        let published = self.publish(table, splits, &wanted.hash, by, notes);
-        ports.listeners.commit(listeners);
+        ports.listeners.settle(&listeners);
         ports.admin.commit(admin);
         ports.access_log.commit(access_log);
+        let published = self.publish(table, splits, &wanted.hash, by, notes);
+        ports.listeners.commit(listeners);
         Ok(Outcome::Flipped(Box::new(published)))
     }
 

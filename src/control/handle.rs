@@ -23,6 +23,9 @@ use crate::config::load;
 use crate::journal::Record;
 use crate::telemetry::{Events, unix_ms};
 
+/// Longer than this a writer is never busy.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
@@ -36,6 +39,14 @@ impl Handle {
 
     pub fn live(&self) -> &Arc<Live> {
         &self.shared.live
+    }
+
+    /// Waits until what can be read here is as new as what serves: the flip comes first, and the writer tells of it
+    /// within milliseconds. A writer that does not is not waited for.
+    pub async fn settled(&self) {
+        let live = self.shared.live.load().generation.number();
+        let mut viewed = self.shared.viewed.subscribe();
+        let _ = tokio::time::timeout(SETTLE_MAX, viewed.wait_for(|viewed| *viewed >= live)).await;
     }
 
     pub fn events(&self) -> &Events {

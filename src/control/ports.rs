@@ -16,7 +16,11 @@ pub trait Listeners: Send + Sync {
     /// Binds every address that is not open yet, without accepting. On an error everything stays as it
     /// was; the message names the listener, the address and the reason.
     fn prepare(&self, wanted: &BTreeMap<Name, Listener>) -> Result<Prepared, String>;
-    /// Begins to accept on what is new and drains what is gone. Cannot fail.
+    /// What is prepared holds for connections that come from now on, where the address is open already. Called before
+    /// the flip: whoever sees a generation meets its settings.
+    fn settle(&self, prepared: &Prepared);
+    /// Begins to accept on what is new and drains what is gone. Called after the flip: the table knows every listener
+    /// that is open. Cannot fail.
     fn commit(&self, prepared: Prepared);
     fn status(&self) -> Vec<ListenerStatus>;
     /// The certificates that are shown to clients now.

@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub writer_lost: CancellationToken,
     /// Replaced by the writer after everything it does.
     pub view: ArcSwap<View>,
+    /// Number of the generation that `view` belongs to.
+    pub viewed: watch::Sender<u64>,
     audit: Mutex<VecDeque<AuditRecord>>,
     snapshots: Mutex<Vec<Weak<Snapshot>>>,
     readings: AtomicU64,
@@ -112,6 +114,7 @@ impl Shared {
             stories: parts.stories,
             writer_lost: CancellationToken::new(),
             view: ArcSwap::default(),
+            viewed: watch::Sender::default(),
             audit: Mutex::new(parts.audit.into()),
             snapshots: Mutex::new(vec![first]),
             readings: AtomicU64::new(0),

@@ -325,8 +325,8 @@ impl Listeners for Manager {
         Ok(Box::new(Ready { wanted: next, configs: wanted.clone(), claims, servers }))
     }
 
-    fn commit(&self, prepared: Prepared) {
-        let Ok(ready) = prepared.downcast::<Ready>() else {
+    fn settle(&self, prepared: &Prepared) {
+        let Some(ready) = prepared.downcast_ref::<Ready>() else {
             unreachable!("control hands back what prepare gave it");
         };
         for (name, open) in &ready.wanted {
@@ -338,6 +338,12 @@ impl Listeners for Manager {
                 open.state.closed_one.notify_one();
             }
         }
+    }
+
+    fn commit(&self, prepared: Prepared) {
+        let Ok(ready) = prepared.downcast::<Ready>() else {
+            unreachable!("control hands back what prepare gave it");
+        };
         let before = self.open.borrow().clone();
         let mut leaving = self.leaving.lock().expect("no holder panics");
         leaving.retain(|left| left.state.accepted() > 0 || left.since.elapsed() < CLOSING);
@@ -436,6 +442,11 @@ mod tests {
         }
     }
 
+    fn adopt(manager: &Manager, prepared: Prepared) {
+        manager.settle(&prepared);
+        manager.commit(prepared);
+    }
+
     fn wanted(entries: &[(&str, &str)]) -> BTreeMap<Name, Listener> {
         entries.iter().map(|(name, bind)| (Name::from(*name), listener(bind, 10))).collect()
     }
@@ -443,7 +454,7 @@ mod tests {
     #[test]
     fn a_port_that_is_taken_changes_nothing_and_says_so() {
         let manager = Manager::new().expect("randomness");
-        manager.commit(manager.prepare(&wanted(&[("web", "127.0.0.1:0")])).expect("a free port"));
+        adopt(&manager, manager.prepare(&wanted(&[("web", "127.0.0.1:0")])).expect("a free port"));
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("bound").to_string();
         let refused = manager.prepare(&wanted(&[("web", "127.0.0.1:0"), ("more", &address)]));
@@ -459,9 +470,9 @@ mod tests {
             let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
             probe.local_addr().expect("bound").to_string()
         };
-        manager.commit(manager.prepare(&wanted(&[("a", &address)])).expect("free again"));
+        adopt(&manager, manager.prepare(&wanted(&[("a", &address)])).expect("free again"));
         let before = manager.open.borrow()["a"].socket.clone();
-        manager.commit(manager.prepare(&wanted(&[("b", &address)])).expect("its own socket"));
+        adopt(&manager, manager.prepare(&wanted(&[("b", &address)])).expect("its own socket"));
         assert!(Arc::ptr_eq(&before, &manager.open.borrow()["b"].socket));
     }
 
@@ -469,11 +480,11 @@ mod tests {
     fn limits_change_without_a_new_socket() {
         let manager = Manager::new().expect("randomness");
         let mut first = wanted(&[("web", "127.0.0.1:0")]);
-        manager.commit(manager.prepare(&first).expect("a free port"));
+        adopt(&manager, manager.prepare(&first).expect("a free port"));
         let state = manager.open.borrow()["web"].state.clone();
         let held = state.try_open().expect("room");
         first.get_mut("web").expect("listed").limits.connections = 1;
-        manager.commit(manager.prepare(&first).expect("nothing to bind"));
+        adopt(&manager, manager.prepare(&first).expect("nothing to bind"));
         assert!(state.try_open().is_none(), "the new limit holds at once");
         drop(held);
         assert!(state.try_open().is_some());

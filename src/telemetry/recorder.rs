@@ -194,6 +194,7 @@ mod tests {
         fn prepare(&self, _: &BTreeMap<Name, Listener>) -> Result<Prepared, String> {
             Err("not in this test".into())
         }
+        fn settle(&self, _: &Prepared) {}
         fn commit(&self, _: Prepared) {}
         fn status(&self) -> Vec<ListenerStatus> {
             vec![ListenerStatus {

@@ -123,7 +123,8 @@ async fn broken_files_change_nothing_and_say_where() {
     }
     world.write_config(&good.replace("active: v1", "active: v2"));
     until("the good file is live", || async { world.get("/").await.origin() == Some("v2") }).await;
-    assert_eq!(world.metric("switchback_config_last_reload_successful", &[]).await, 1.0);
+    let successful = || async { world.metric("switchback_config_last_reload_successful", &[]).await };
+    until("and said to be good", || async { successful().await == 1.0 }).await;
     load.stop().await.assert_unbroken();
 }
 

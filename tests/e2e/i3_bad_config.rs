@@ -31,7 +31,7 @@ async fn i3_a_bad_file_is_visible_and_changes_nothing() {
 
     world.edit_config(|text| text.replace("active: v22", "active: v2"));
     until("the good file is live", || async { world.get("/").await.origin() == Some("v2") }).await;
-    assert_eq!(world.status().await["config"]["last_reload_successful"], true);
+    until("status says so", || async { world.status().await["config"]["last_reload_successful"] == true }).await;
     assert_eq!(world.status().await["config"]["problems"], serde_json::json!([]));
     assert_eq!(world.metric("switchback_config_last_reload_successful", &[]).await, 1.0);
     let report = load.stop().await;

@@ -9,6 +9,17 @@
 //! Each world lives on a loopback address of its own (127.x.y.z, so Linux), ports never collide, and the
 //! tests run side by side. Nothing waits for a time: a test waits for a state, with a deadline.
 
+/// Tests wait more than they compute: one for each core leaves half of a small machine idle.
+#[ctor::ctor(unsafe)]
+fn four_at_a_time() {
+    const THREADS: &str = "RUST_TEST_THREADS";
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if std::env::var_os(THREADS).is_none() && cores < 4 {
+        // SAFETY: nothing else runs before `main`.
+        unsafe { std::env::set_var(THREADS, "4") };
+    }
+}
+
 mod harness;
 
 mod access_log;

@@ -118,7 +118,7 @@ async fn deleted_and_recreated() {
     assert_eq!(on.world.generation().await, before);
     fs::write(on.world.config(), on.text("v2")).unwrap();
     within(BY_POLL, "the new file is live", || async { on.world.get("/").await.origin() == Some("v2") }).await;
-    assert_eq!(on.world.status().await["config"]["last_reload_successful"], true);
+    until("status says so", || async { on.world.status().await["config"]["last_reload_successful"] == true }).await;
     assert_eq!(on.world.generation().await, before + 1);
 }
 

@@ -34,10 +34,7 @@ fn with_the_state(world: &World, name: &str, then: &str) -> PathBuf {
          printf '\"want_state\"' >&$fd; hear\n\
          old=$(od -An -tu1 -j63 -N1 state/switchback.db | tr -d ' ')\n{then}\n"
     );
-    let path = world.path(name);
-    std::fs::write(&path, text).expect("the folder is ours");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("the file is ours");
-    path
+    world.program(name, &text, 0o755)
 }
 
 /// Writes a newer format into the header of both files.

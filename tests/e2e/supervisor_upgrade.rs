@@ -1,7 +1,5 @@
 //! A new process takes over: no client notices, whatever the new one is like.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -125,14 +123,6 @@ async fn repeat(world: &World, times: u64) {
     assert_eq!(upgrades, times.min(100), "{audit}");
 }
 
-/// A program in the world's folder.
-fn program(world: &World, name: &str, text: &str, mode: u32) -> PathBuf {
-    let path = world.path(name);
-    std::fs::write(&path, text).expect("the folder is ours");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("the file is ours");
-    path
-}
-
 #[tokio::test]
 async fn whatever_the_new_program_is_like_the_old_one_serves_on() {
     let mut world = World::new();
@@ -148,18 +138,18 @@ async fn whatever_the_new_program_is_like_the_old_one_serves_on() {
     for (path, says) in [
         (world.path("missing"), "cannot be opened"),
         (folder, "not a file"),
-        (program(&world, "plain", "#!/bin/sh\nexit 0\n", 0o644), "not executable"),
-        (program(&world, "open", "#!/bin/sh\nexit 0\n", 0o777), "can be written by others"),
+        (world.program("plain", "#!/bin/sh\nexit 0\n", 0o644), "not executable"),
+        (world.program("open", "#!/bin/sh\nexit 0\n", 0o777), "can be written by others"),
         // What is no program at all is read by the shell, as `execvp` has it.
-        (program(&world, "noise", "\u{1}\u{2}\u{3} no program", 0o755), "exit code 127"),
-        (program(&world, "empty", "", 0o755), "exit code 0"),
-        (program(&world, "interpreter", "#!/no/such/interpreter\n", 0o755), "cannot be started"),
-        (program(&world, "one", "#!/bin/sh\necho no such option >&2\nexit 1\n", 0o755), "exit code 1"),
-        (program(&world, "zero", "#!/bin/sh\nexit 0\n", 0o755), "exit code 0"),
-        (program(&world, "panics", "#!/bin/sh\nexit 101\n", 0o755), "exit code 101"),
-        (program(&world, "dies", "#!/bin/sh\nkill -SEGV $$\n", 0o755), "signal 11"),
-        (program(&world, "hangs", "#!/bin/sh\nexec sleep 60\n", 0o755), "not ready within 1s"),
-        (program(&world, "deaf", "#!/bin/sh\ntrap '' TERM INT HUP\nexec sleep 60\n", 0o755), "not ready within 1s"),
+        (world.program("noise", "\u{1}\u{2}\u{3} no program", 0o755), "exit code 127"),
+        (world.program("empty", "", 0o755), "exit code 0"),
+        (world.program("interpreter", "#!/no/such/interpreter\n", 0o755), "cannot be started"),
+        (world.program("one", "#!/bin/sh\necho no such option >&2\nexit 1\n", 0o755), "exit code 1"),
+        (world.program("zero", "#!/bin/sh\nexit 0\n", 0o755), "exit code 0"),
+        (world.program("panics", "#!/bin/sh\nexit 101\n", 0o755), "exit code 101"),
+        (world.program("dies", "#!/bin/sh\nkill -SEGV $$\n", 0o755), "signal 11"),
+        (world.program("hangs", "#!/bin/sh\nexec sleep 60\n", 0o755), "not ready within 1s"),
+        (world.program("deaf", "#!/bin/sh\ntrap '' TERM INT HUP\nexec sleep 60\n", 0o755), "not ready within 1s"),
     ] {
         let ran = world.cli(&["upgrade", "--binary", path.to_str().unwrap()]).await;
         assert_eq!(ran.code, Some(1), "{says}: {ran:?}");
@@ -206,13 +196,11 @@ async fn sigusr2_upgrades_and_the_file_may_have_been_replaced() {
 #[tokio::test]
 async fn a_crash_after_an_upgrade_starts_the_program_that_was_ready_even_if_its_file_is_gone() {
     let (world, _v1) = running("").await;
-    let path = world.path("switchback-new");
-    std::fs::copy(env!("CARGO_BIN_EXE_switchback"), &path).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = world.install(env!("CARGO_BIN_EXE_switchback"), "switchback-new", 0o755);
     world.cli(&["upgrade", "--binary", path.to_str().unwrap()]).await.ok();
     let worker = world.status().await["pid"].as_u64().unwrap() as u32;
     std::fs::remove_file(&path).unwrap();
-    program(&world, "switchback-new", "#!/bin/sh\nexit 1\n", 0o755);
+    world.program("switchback-new", "#!/bin/sh\nexit 1\n", 0o755);
     kill_9(worker).await;
     assert_eq!(world.get("/").await.status, 200);
     let next = world.successor_of(worker).await;
@@ -225,16 +213,14 @@ async fn the_supervisor_becomes_the_new_program_too_unless_that_cannot_go_on() {
     let (mut world, _v1) = running("").await;
     let real = env!("CARGO_BIN_EXE_switchback");
     let runs = |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
-    let path = world.path("switchback-new");
-    std::fs::copy(real, &path).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = world.install(real, "switchback-new", 0o755);
     let supervisor = world.pid();
     let posts = Posts::start(&world, 8);
     world.cli(&["upgrade", "--binary", path.to_str().unwrap()]).await.ok();
     until("the supervisor runs it", || async { runs(supervisor) == path }).await;
     // A worker that is good, from a program that is no good as a supervisor.
     let text = format!("#!/bin/sh\ncase \"$*\" in *resume*) exit 1;; esac\nexec {real} \"$@\"\n");
-    let half = program(&world, "half", &text, 0o755);
+    let half = world.program("half", &text, 0o755);
     world.cli(&["upgrade", "--binary", half.to_str().unwrap()]).await.ok();
     until("it stays what it was", || async { world.log().contains("stays the program it was") }).await;
     assert_eq!(runs(supervisor), path);
@@ -397,7 +383,7 @@ async fn one_at_a_time_and_going_back_does_not_wait_for_it() {
     let (v1, v2) = (world.origin("v1").await, world.origin("v2").await);
     world.start_supervised(&(QUICK.to_string() + &one_service(&[&v1, &v2], "active: v1"))).await;
     world.switch("shop", "v2").await;
-    let hangs = program(&world, "hangs", "#!/bin/sh\nexec sleep 60\n", 0o755);
+    let hangs = world.program("hangs", "#!/bin/sh\nexec sleep 60\n", 0o755);
     let body = json!({ "binary": hangs });
     let (first, second) = tokio::join!(world.admin_post("/api/v1/upgrade", body), async {
         until("the first has begun", || async { world.workers().len() == 2 }).await;

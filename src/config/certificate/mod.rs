@@ -59,6 +59,8 @@ impl Eq for Material {}
 pub struct Roots {
     pub store: Arc<RootCertStore>,
     id: Fingerprint,
+    /// When the first of them ends, Unix time, seconds; unknown for those of the system.
+    ends: Option<i64>,
 }
 
 impl fmt::Debug for Roots {
@@ -236,14 +238,21 @@ impl Roots {
                 outdated: false,
             })?;
         }
-        Ok(Roots { store: Arc::new(store), id: id_of(&all) })
+        let ends = all.iter().filter_map(parsed).map(|one| one.validity().not_after.timestamp()).min();
+        Ok(Roots { store: Arc::new(store), id: id_of(&all), ends })
+    }
+
+    /// The end of one of them, if it has passed. It vouches all the same: what makes somebody an authority is being in
+    /// the file (RFC 5280 section 6.1.1 (d) knows no dates of trust anchors).
+    pub fn has_expired(&self, now: i64) -> Option<i64> {
+        self.ends.filter(|ends| *ends <= now)
     }
 
     /// Of certificates that somebody else has chosen: those that cannot be used are left out. `None`: nothing is left.
     pub fn of_system(certificates: &[CertificateDer<'static>]) -> Option<Roots> {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(certificates.iter().cloned());
-        (!store.is_empty()).then(|| Roots { store: Arc::new(store), id: id_of(certificates) })
+        (!store.is_empty()).then(|| Roots { store: Arc::new(store), id: id_of(certificates), ends: None })
     }
 
     pub fn id(&self) -> Fingerprint {

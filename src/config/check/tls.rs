@@ -145,6 +145,18 @@ pub fn dates(material: &Material, name: &str, span: Span, around: &Around<'_>, f
     }
 }
 
+/// What is in a `ca_file`.
+pub fn authorities(name: &Text, span: Span, bytes: &[u8], around: &Around<'_>, found: &mut Found) -> Option<Roots> {
+    let roots = Roots::read(&name.0, bytes).map_err(|unfit| say(&unfit, span, found)).ok()?;
+    if let Some(ends) = roots.has_expired(around.now) {
+        found
+            .warning(span, format!("an authority in `{}` has expired", name.0))
+            .why(format!("it was good until {}, and is believed all the same", super::super::certificate::date(ends)))
+            .hint("take it out of the file, or put the renewed one in its place");
+    }
+    Some(roots)
+}
+
 pub fn say(unfit: &Unfit, span: Span, found: &mut Found) {
     found.error(span, unfit.what.clone()).why(unfit.why.clone()).hint(unfit.hint);
 }
@@ -214,16 +226,13 @@ fn client_auth(field: &Field<raw::ClientAuth>, around: &Around<'_>, found: &mut 
         }
         (ClientMode::Required | ClientMode::Optional, Some((name, span))) => {
             let Some(bytes) = read(name, span, around, found) else { return Asks::Nobody };
-            match Roots::read(&name.0, &bytes) {
-                Ok(roots) => Asks::Clients(ClientAuth {
+            match authorities(name, span, &bytes, around, found) {
+                Some(roots) => Asks::Clients(ClientAuth {
                     ca_file: around.path(&name.0, span),
                     required: mode == ClientMode::Required,
                     roots,
                 }),
-                Err(unfit) => {
-                    say(&unfit, span, found);
-                    Asks::Nobody
-                }
+                None => Asks::Nobody,
             }
         }
     }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 
-use super::super::certificate::{Files, Material, Part, Roots};
+use super::super::certificate::{Files, Material, Part};
 use super::super::decode::Field;
 use super::super::found::{Found, Span};
 use super::super::model::upstream::Identity;
 use super::super::model::{self, EndpointAddress, Name, Protocol, Trust, UpstreamTls, Verify, Version};
 use super::super::raw;
-use super::tls::{dates, read, say};
+use super::tls::{authorities, dates, read, say};
 use super::{Around, http2};
 
 pub fn upstream(
@@ -107,13 +107,8 @@ fn trust(raw: &raw::UpstreamTls, at: Span, around: &Around<'_>, found: &mut Foun
         };
     };
     let bytes = read(name, span, around, found)?;
-    match Roots::read(&name.0, &bytes) {
-        Ok(roots) => Some(Trust::File { path: around.path(&name.0, span), roots }),
-        Err(unfit) => {
-            say(&unfit, span, found);
-            None
-        }
-    }
+    let roots = authorities(name, span, &bytes, around, found)?;
+    Some(Trust::File { path: around.path(&name.0, span), roots })
 }
 
 /// The name that endpoints must prove; without it each endpoint must have one that can be proved.

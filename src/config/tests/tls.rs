@@ -179,6 +179,15 @@ fn a_mistake_is_named_where_it_was_made() {
 }
 
 #[test]
+fn an_authority_of_clients_that_has_expired_is_spoken_of() {
+    let folder = Folder::new();
+    let (_, said) = folder
+        .read(&format!("{{ certificates: [{SHOP}], client_auth: {{ ca_file: old.pem }} }}"), &Dates::Strict)
+        .unwrap();
+    assert!(said.iter().any(|one| one.contains("an authority in `old.pem` has expired")), "{said:?}");
+}
+
+#[test]
 fn time_alone_stops_neither_a_start_nor_an_edit() {
     let folder = Folder::new();
     let old = "{ certificates: [{ cert_file: old.pem, key_file: old.key }] }";

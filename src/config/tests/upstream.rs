@@ -141,6 +141,17 @@ fn http2_without_tls_has_no_tls() {
 }
 
 #[test]
+fn an_authority_that_has_expired_is_believed_and_spoken_of() {
+    let folder = Folder::new();
+    let (_, said) = read(&folder, "a:1", "{ ca_file: old.pem }").unwrap();
+    assert!(
+        said[0].starts_with("warning 7:33 an authority in `old.pem` has expired | it was good until 2020"),
+        "{said:?}"
+    );
+    assert!(!read(&folder, "a:1", "{ ca_file: ca.pem }").unwrap().1.iter().any(|one| one.contains("authority")));
+}
+
+#[test]
 fn time_alone_stops_neither_a_start_nor_an_edit() {
     let folder = Folder::new();
     let old = text("a:1", "{ ca_file: ca.pem, cert_file: old.pem, key_file: old.key }");

@@ -30,6 +30,23 @@ impl World {
         self.spawn_with(&["run", "-c", "switchback.yaml", "--threads", "2"]);
     }
 
+    /// A program of this text in the world's folder.
+    pub fn program(&self, name: &str, text: &str, mode: u32) -> PathBuf {
+        let draft = self.path(&format!("{name}.draft"));
+        std::fs::write(&draft, text).expect("the folder is ours");
+        self.install(&draft, name, mode)
+    }
+
+    /// A copy of a program, written by another process: what this one writes is open for writing in every child that
+    /// another test starts meanwhile, and the kernel runs no such file (ETXTBSY).
+    pub fn install(&self, from: impl AsRef<Path>, name: &str, mode: u32) -> PathBuf {
+        let path = self.path(name);
+        let mode = format!("--mode={mode:o}");
+        let done = Command::new("install").arg(mode).arg(from.as_ref()).arg(&path).status().expect("coreutils");
+        assert!(done.success(), "{}: {done}", path.display());
+        path
+    }
+
     /// Processes that the supervisor has started and that live.
     pub fn workers(&self) -> BTreeSet<u32> {
         children(self.pid())

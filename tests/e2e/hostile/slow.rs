@@ -1,6 +1,9 @@
 //! Clients that take their time: a thousand of them at once must cost little memory, end at their deadlines, and not
 //! be felt by anybody else.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -37,8 +40,9 @@ enum End {
     Open,
 }
 
-async fn slow_client(address: std::net::SocketAddr, how: Slowness, lasts: Duration) -> End {
+async fn slow_client(address: SocketAddr, how: Slowness, lasts: Duration, here: &AtomicUsize) -> End {
     let mut raw = Raw::connect(address).await.expect("the listener accepts");
+    here.fetch_add(1, Ordering::SeqCst);
     let began = Instant::now();
     let begin: &[u8] = match how {
         Slowness::Idle => b"",
@@ -75,7 +79,7 @@ async fn slow_client(address: std::net::SocketAddr, how: Slowness, lasts: Durati
 }
 
 /// p50 and p99 of so many polite requests, each of which must succeed.
-async fn polite(address: std::net::SocketAddr, requests: usize) -> (Duration, Duration) {
+async fn polite(address: SocketAddr, requests: usize) -> (Duration, Duration) {
     let mut client = Client::new(address);
     let mut took = Vec::with_capacity(requests);
     for nth in 0..requests {
@@ -100,18 +104,17 @@ async fn attacked(attack: &Attack) {
     let address = world.web();
     let (_, quiet) = polite(address, 200).await;
     let before = resident_kib(&world);
-    let mut clients = JoinSet::new();
+    let (mut clients, here) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
     for how in [Slowness::Idle, Slowness::Head, Slowness::Body, Slowness::Reader] {
         // Each reader costs the endpoint's answer in two kernels' buffers.
         let count = if how == Slowness::Reader { attack.each / 4 } else { attack.each };
         for _ in 0..count {
-            let lasts = attack.lasts;
-            clients.spawn(async move { (how, slow_client(address, how, lasts).await) });
+            let (lasts, here) = (attack.lasts, here.clone());
+            clients.spawn(async move { (how, slow_client(address, how, lasts, &here).await) });
         }
     }
     let all = clients.len();
-    until("they are all here", || async { world.metric("switchback_connections", &[]).await >= all as f64 * 0.9 })
-        .await;
+    until("they are all here", || async { here.load(Ordering::SeqCst) == all }).await;
     let (half, most) = polite(address, 200).await;
     let grown = resident_kib(&world).saturating_sub(before);
     println!("{all} slow clients: {grown} KiB more; polite p99 {quiet:?} before, p50 {half:?} p99 {most:?} meanwhile");
@@ -151,7 +154,7 @@ async fn six_thousand_slow_clients_harm_nobody() {
 async fn a_listener_full_of_idlers_frees_itself() {
     let mut world = World::new();
     let v1 = world.origin("v1").await;
-    let limits = "8080\", timeouts: { header: 700ms, idle: 700ms }, limits: { connections: 20 } }";
+    let limits = "8080\", timeouts: { header: 2s, idle: 2s }, limits: { connections: 20 } }";
     world.start_text(&(world.preamble().replace("8080\" }", limits) + &one_service(&[&v1], "active: v1"))).await;
     let mut idlers = Vec::new();
     for _ in 0..20 {
@@ -161,7 +164,7 @@ async fn a_listener_full_of_idlers_frees_itself() {
     let began = Instant::now();
     let seen = world.get("/").await;
     assert_eq!((&seen.outcome, seen.status), (&Outcome::Ok, 200));
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     for idler in &mut idlers {
         assert_eq!(idler.until_closed(super::CLOSED).await.as_deref(), Some(&b""[..]));
     }
