@@ -149,6 +149,7 @@ const PURE: &[&str] = &[
     "rollout",
     "simulate",
     "routing",
+    "sessions/deadlines",
     "config/check",
     "control/decide",
     "control/overlay",

@@ -43,7 +43,6 @@ fn main() -> ExitCode {
         every: Duration::from_secs_f64(arguments.every),
         seed: arguments.seed,
         clients: 8,
-        supervised: true,
         talks: true,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");

@@ -174,7 +174,7 @@ keys! {
         pre_drain: Time<0> = default("2s"),
         /// Idle keep-alive connections are kept, so that a request on its way is answered.
         linger: Time<0> = default("1s"),
-        /// Everything still running this long after the signal is cut.
+        /// Everything still running this long after the signal is cut. Streams end one after the other before that.
         timeout: Time<1> = default("9s"),
     }
 }
@@ -186,7 +186,7 @@ keys! {
         ready_timeout: Time<1000> = default("30s"),
         /// The one before keeps idle keep-alive connections for this long, so that a request on its way is answered.
         linger: Time<0> = default("10s"),
-        /// What still runs in it after this is cut: requests, and streams.
+        /// What still runs in it after this is cut. Until then each service's `drain` says how long requests and streams have.
         drain: Time<1> = default("10m"),
     }
 }
@@ -407,7 +407,7 @@ keys! {
 }
 
 keys! {
-    /// How a version that lost its place is emptied.
+    /// How a version that lost its place is emptied, and each version of a process that an upgrade replaced.
     Drain {
         /// Plain requests may finish for this long.
         requests: Time<0> = default("30s"),
@@ -415,7 +415,7 @@ keys! {
         streams: Time<0> = default("10m"),
         /// Pinned clients may come back for this long. Without it, as long as `streams`.
         sessions: Time<0> = optional,
-        /// Streams at their deadline are ended evenly over this window.
+        /// Streams at their deadline are ended evenly over this window; those of a process that stops, before it.
         reconnect_spread: Time<0> = default("30s"),
     }
 }

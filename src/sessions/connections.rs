@@ -8,7 +8,6 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use slab::Slab;
@@ -354,14 +353,6 @@ impl Connections {
     }
 }
 
-/// When the `nth` of `count` streams is to end, so that clients do not come back all at once.
-pub fn spread(nth: usize, count: usize, window: Duration) -> Duration {
-    match u32::try_from(count) {
-        Ok(count) if count > 1 => window * (nth as u32) / count,
-        _ => Duration::ZERO,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -465,12 +456,5 @@ mod tests {
             tokio::task::yield_now().await;
         }
         closed.await.expect("no panic");
-    }
-
-    #[test]
-    fn streams_end_evenly_over_the_window() {
-        let window = Duration::from_secs(30);
-        assert_eq!(spread(0, 1, window), Duration::ZERO);
-        assert_eq!([0, 1, 2].map(|nth| spread(nth, 3, window).as_secs()), [0, 10, 20]);
     }
 }

@@ -4,14 +4,19 @@
 //! deadlines that its service has in the generation that took the place away; see [`super::draining`].
 //! When it gets weight again its drain is called off. A version whose place did not change is never
 //! looked at, whatever else a publish changed.
+//!
+//! When the process goes, every version is drained, see [`Drainer::leave`].
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::connections::Connections;
-use super::draining::Draining;
+use super::draining::{Draining, Why};
 use crate::config::model::{Drain, Sticky};
 use crate::control::Snapshot;
 use crate::control::api::DrainStatus;
@@ -38,6 +43,28 @@ pub struct Drainer {
 struct Entry {
     drain: Arc<Draining>,
     _task: AbortOnDropHandle<()>,
+}
+
+/// How a process goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Going {
+    /// Each kind has the time that its service says. If not, all time there is.
+    pub by_kind: bool,
+    /// For this long clients may ask on connections that they have.
+    pub comers: Duration,
+    /// Nothing is left then.
+    pub by: Instant,
+}
+
+/// The drain of a whole process. Dropping it calls it off.
+#[derive(Debug)]
+pub struct Leaving(Vec<Entry>);
+
+impl Leaving {
+    /// How many exchanges were ended at their deadlines so far.
+    pub fn cuts(&self) -> usize {
+        self.0.iter().map(|entry| entry.drain.cuts() as usize).sum()
+    }
 }
 
 /// What a version may get in one generation.
@@ -95,15 +122,39 @@ impl Drainer {
         entries.retain(|entry| entry.drain.slot() != place.core.slot);
         place.core.pins_ended.store(false, std::sync::atomic::Ordering::Release);
         let pinned = matches!(place.share, Share::Draining) && place.pinning;
-        let drain = Arc::new(Draining::new(place.core.clone(), place.policy.clone(), pinned));
+        let comers = pinned.then_some(place.policy.sessions);
+        entries.push(self.spawn(Draining::new(place.core.clone(), place.policy.clone(), Why::LostPlace, comers)));
+    }
+
+    fn spawn(&self, drain: Draining) -> Entry {
+        let drain = Arc::new(drain);
         let task = drain.clone().run(self.connections.clone(), self.events.clone());
-        entries.push(Entry { drain, _task: AbortOnDropHandle::new(self.runtime.spawn(task)) });
+        Entry { drain, _task: AbortOnDropHandle::new(self.runtime.spawn(task)) }
+    }
+
+    /// The process goes: every version of `live` is drained, and every one from before that is being drained. Whose
+    /// deadline comes first ends what runs. Nobody is told of these drains, and no status shows them.
+    pub fn leave(&self, live: &Snapshot, going: Going) -> Leaving {
+        let mut versions: BTreeMap<u32, (Arc<VersionCore>, Drain)> = BTreeMap::new();
+        for entry in self.entries.lock().expect("no holder panics").iter() {
+            versions.insert(entry.drain.slot(), (entry.drain.core().clone(), entry.drain.policy().clone()));
+        }
+        for Place { core, policy, .. } in places(live, |_| true) {
+            versions.insert(core.slot, (core, policy));
+        }
+        let why = Why::ProcessGoes { by: going.by };
+        let drain = |(core, policy): (_, Drain)| {
+            let all = Drain { requests: Duration::MAX, streams: Duration::MAX, ..policy.clone() };
+            let policy = if going.by_kind { policy } else { all };
+            self.spawn(Draining::new(core, policy, why, Some(going.comers).filter(|time| !time.is_zero())))
+        };
+        Leaving(versions.into_values().map(drain).collect())
     }
 
     /// From draining to off: what runs keeps its deadlines, pinned clients come no more.
     fn pins_end(&self, entries: &mut Vec<Entry>, place: &Place) {
         match entries.iter().find(|entry| entry.drain.slot() == place.core.slot) {
-            Some(entry) => entry.drain.end_pins(),
+            Some(entry) => entry.drain.end_comers(),
             None => self.begin(entries, place),
         }
     }

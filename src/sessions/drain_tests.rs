@@ -1,3 +1,4 @@
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
@@ -47,6 +48,7 @@ struct Client {
     core: Arc<VersionCore>,
     /// Seconds after the start at which it was cut; `u64::MAX` if it was not.
     cut_at: Arc<AtomicU64>,
+    cut_how: Arc<OnceLock<Cut>>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -57,21 +59,22 @@ impl World {
         listed.connection.begin(core.slot, 0);
         core.in_flight.becomes(THREAD, Kind::Http, kind);
         listed.connection.becomes(kind);
-        let cut_at = Arc::new(AtomicU64::new(u64::MAX));
+        let (cut_at, cut_how) = (Arc::new(AtomicU64::new(u64::MAX)), Arc::new(OnceLock::new()));
         let task = tokio::spawn({
-            let (listed, core, cut_at, start) = (listed.clone(), core.clone(), cut_at.clone(), self.start);
+            let (listed, core, start) = (listed.clone(), core.clone(), self.start);
+            let (cut_at, cut_how) = (cut_at.clone(), cut_how.clone());
             async move {
                 let cut = std::future::poll_fn(|context| {
                     listed.connection.register(context.waker());
                     listed.connection.is_cut().map_or(Poll::Pending, Poll::Ready)
                 });
-                assert_eq!(cut.await, Cut::DrainDeadline);
+                cut_how.set(cut.await).expect("it is cut once");
                 cut_at.store(start.elapsed().as_secs(), Ordering::Relaxed);
                 listed.connection.end();
                 core.in_flight.end(THREAD, kind);
             }
         });
-        Client { listed, core: core.clone(), cut_at, _task: AbortOnDropHandle::new(task) }
+        Client { listed, core: core.clone(), cut_at, cut_how, _task: AbortOnDropHandle::new(task) }
     }
 
     fn loses(&self, core: &Arc<VersionCore>, to: Share, pinning: bool) {
@@ -105,6 +108,10 @@ impl Client {
 
     fn cut_at(&self) -> u64 {
         self.cut_at.load(Ordering::Relaxed)
+    }
+
+    fn cut_how(&self) -> Option<Cut> {
+        self.cut_how.get().copied()
     }
 }
 
@@ -144,7 +151,7 @@ async fn at_its_deadline_each_kind_is_cut_and_streams_are_spread() {
     let bystander = world.client(&other, Kind::Http).await;
     world.loses(&core, Share::Draining, false);
     assert_eq!(world.finished().await, 109);
-    assert_eq!(request.cut_at(), 30);
+    assert_eq!((request.cut_at(), request.cut_how()), (30, Some(Cut::DrainDeadline)));
     let mut cuts: Vec<u64> = streams.iter().map(Client::cut_at).collect();
     cuts.sort_unstable();
     assert_eq!(cuts, (100..110).collect::<Vec<_>>());
@@ -257,6 +264,117 @@ async fn finished_drains_are_kept_but_not_for_ever() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(world.drainer.status().len(), FINISHED_MAX);
+}
+
+/// `shop` with a `v1`: requests 30 s, streams 600 s, spread 30 s; `api`: 5 s, 20 s, 10 s.
+fn two_services() -> (Arc<Snapshot>, [Arc<VersionCore>; 2]) {
+    let mut api = testing::compiled("api", &[("v1", &[3])], false);
+    let secs = Duration::from_secs;
+    api.service.drain = Drain { requests: secs(5), streams: secs(20), sessions: secs(20), reconnect_spread: secs(10) };
+    let shop = testing::compiled("shop", &[("v1", &[1])], false);
+    let snapshot = testing::snapshot(vec![shop, api], None, &Arc::new(CodesRegistry::new(1)));
+    let cores = ["shop", "api"].map(|service| {
+        let service = snapshot.runtime.named(service).expect("there");
+        service.version_named("v1").expect("there").core.clone()
+    });
+    (snapshot, cores)
+}
+
+impl World {
+    async fn clients<const COUNT: usize>(&self, core: &Arc<VersionCore>, kind: Kind) -> [Client; COUNT] {
+        let mut clients = Vec::new();
+        for _ in 0..COUNT {
+            clients.push(self.client(core, kind).await);
+        }
+        clients.try_into().unwrap_or_else(|_| unreachable!("as many as asked for"))
+    }
+
+    fn leave(&self, live: &Snapshot, by_kind: bool, comers: u64, by: u64) -> Leaving {
+        let by = self.start + Duration::from_secs(by);
+        self.drainer.leave(live, Going { by_kind, comers: Duration::from_secs(comers), by })
+    }
+}
+
+fn ends<const COUNT: usize>(clients: &[Client; COUNT]) -> [u64; COUNT] {
+    let mut ends = [0; COUNT];
+    for (end, client) in ends.iter_mut().zip(clients) {
+        *end = client.cut_at();
+    }
+    ends.sort_unstable();
+    ends
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retired_process_has_for_each_kind_what_its_service_says() {
+    let (world, (live, [shop, api])) = (world(), two_services());
+    let requests = [world.client(&shop, Kind::Http).await, world.client(&api, Kind::Http).await];
+    let on_api: [Client; 2] = world.clients(&api, Kind::Sse).await;
+    let on_shop: [Client; 3] = world.clients(&shop, Kind::WebSocket).await;
+    let [finishes] = world.clients(&shop, Kind::Grpc).await;
+    let leaving = world.leave(&live, true, 0, 300);
+    world.at(19).await;
+    finishes.ends();
+    world.at(1_000).await;
+    assert_eq!(
+        requests.map(|one| (one.cut_at(), one.cut_how())),
+        [(30, Some(Cut::Shutdown)), (5, Some(Cut::Shutdown))]
+    );
+    assert_eq!(ends(&on_api), [20, 25]);
+    assert_eq!(ends(&on_shop), [280, 290, 300], "the streams of `shop` would have longer than the process");
+    assert_eq!(finishes.cut_at(), u64::MAX, "what ends by itself is never cut");
+    assert_eq!(leaving.cuts(), 7);
+    assert_eq!(world.drainer.status(), [], "no version lost its place");
+    assert!(!shop.pins_ended.load(Ordering::Relaxed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_on_a_kept_connection_has_the_same_times_from_the_end_of_the_linger_on() {
+    let (world, (live, [_, api])) = (world(), two_services());
+    let early: [Client; 5] = world.clients(&api, Kind::Sse).await;
+    let _leaving = world.leave(&live, true, 3, 1_000);
+    world.at(2).await;
+    let late: [Client; 2] = world.clients(&api, Kind::WebSocket).await;
+    let request = world.client(&api, Kind::Http).await;
+    world.at(1_000).await;
+    assert_eq!(ends(&early), [20, 22, 24, 26, 28], "whose end is planned is not planned again");
+    assert_eq!((ends(&late), request.cut_at()), ([23, 28], 8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_is_stopped_gives_requests_all_its_time_and_spreads_its_streams_over_the_end() {
+    let (world, (live, [shop, api])) = (world(), two_services());
+    let requests = [world.client(&shop, Kind::Http).await, world.client(&api, Kind::Http).await];
+    let on_shop: [Client; 4] = world.clients(&shop, Kind::Sse).await;
+    let on_api: [Client; 2] = world.clients(&api, Kind::WebSocket).await;
+    let _leaving = world.leave(&live, false, 0, 40);
+    world.at(1_000).await;
+    assert_eq!(requests.map(|one| one.cut_at()), [40, 40]);
+    assert_eq!(ends(&on_shop), [25, 30, 35, 40], "30 s are more than half of the time");
+    assert_eq!(ends(&on_api), [35, 40], "its 20 s are for when the version goes and the process stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_orders_the_earlier_ends_what_runs_and_it_counts_once() {
+    let (world, (live, [shop, api])) = (world(), two_services());
+    let (on_shop, on_api) = (world.client(&shop, Kind::Sse).await, world.client(&api, Kind::Sse).await);
+    world.drainer.moved(&[place(&api, Share::Weight(1), false)], &[]);
+    let first = world.leave(&live, true, 0, 500);
+    world.at(15).await;
+    let second = world.leave(&live, false, 0, 35);
+    world.at(600).await;
+    assert_eq!((on_api.cut_at(), on_shop.cut_at()), (20, 35));
+    assert_eq!((first.cuts(), second.cuts()), (1, 1));
+    assert_eq!(world.status().cut, 0, "the version that lost its place had 100 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_of_a_version_that_is_not_live_any_more_is_ended_too() {
+    let (world, (live, _), gone) = (world(), two_services(), core());
+    let streams: [Client; 2] = world.clients(&gone, Kind::Sse).await;
+    world.loses(&gone, Share::Off, false);
+    let leaving = world.leave(&live, false, 0, 40);
+    world.at(41).await;
+    assert_eq!((ends(&streams), leaving.cuts()), ([35, 40], 2));
 }
 
 #[tokio::test(start_paused = true)]

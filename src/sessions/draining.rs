@@ -2,16 +2,16 @@
 //!
 //! It ends exactly when the last exchange on the version ends (I11): data threads tell of each end while
 //! somebody waits, nothing is polled. What is still there at a deadline is cut: plain requests at
-//! `requests`, streams one after the other from `streams` on, evenly over `reconnect_spread`.
+//! `requests`, streams one after the other from `streams` on, evenly over `reconnect_spread`; see [`super::deadlines`].
 //!
-//! While clients pinned by cookie may still come (`sessions`), the deadlines above are those of what ran
-//! when the version lost its place; what pinned clients began later gets the same times again from the
-//! end of the sessions on, and the drain lasts at least until then.
+//! While clients may still come (those pinned by cookie for `sessions`, those of a process that goes for `linger`), the
+//! deadlines above are those of what ran when the drain began; what began later gets the same times again from
+//! then on, and the drain lasts at least until then.
 //!
 //! A request may have been routed by the old generation and be counted only after the drain looked. So
 //! a drain that ended early stays at its post until the deadlines have passed, with nothing but a timer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,7 +21,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::connections::{Connections, Cut, Running, spread};
+use super::connections::{Connection, Connections, Cut, Exchange, Running};
+use super::deadlines::Deadlines;
 use super::kind::Kind;
 use crate::config::model::Drain;
 use crate::control::api::DrainStatus;
@@ -37,10 +38,11 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 pub(super) struct Draining {
     core: Arc<VersionCore>,
     policy: Drain,
+    why: Why,
     began: Instant,
     since_ms: u64,
-    /// Pinned clients may come until then. `None`: no more.
-    pins: watch::Sender<Option<Instant>>,
+    /// Clients may come until then: pinned ones, or on connections that they have. `None`: no more.
+    comers: watch::Sender<Option<Instant>>,
     /// Milliseconds since the Unix epoch from which the deadlines of the last ones count.
     last_from_ms: AtomicU64,
     cut: AtomicU64,
@@ -50,32 +52,59 @@ pub(super) struct Draining {
     gave_up: AtomicBool,
 }
 
+/// Why a version is drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It lost its place, for which others are told.
+    LostPlace,
+    /// The process goes, and has nothing left at `by`.
+    ProcessGoes { by: Instant },
+}
+
+impl Why {
+    fn how(self) -> Cut {
+        match self {
+            Why::LostPlace => Cut::DrainDeadline,
+            Why::ProcessGoes { .. } => Cut::Shutdown,
+        }
+    }
+
+    fn is_told(self) -> bool {
+        self == Why::LostPlace
+    }
+}
+
 /// At `at`, what is left of some exchanges is cut.
 struct Deadline {
     at: Instant,
+    /// When `times` began.
+    from: Instant,
+    times: Deadlines,
     requests: bool,
     streams: bool,
     whom: Whom,
 }
 
 enum Whom {
-    /// What ran when the version lost its place.
+    /// What ran when the drain began.
     Those(Arc<[Running]>),
     /// Whatever runs on the version then.
     Everyone,
 }
 
 impl Draining {
-    pub(super) fn new(core: Arc<VersionCore>, policy: Drain, pinned: bool) -> Draining {
+    /// `comers`: clients may come for this long. `None`: no more.
+    pub(super) fn new(core: Arc<VersionCore>, policy: Drain, why: Why, comers: Option<Duration>) -> Draining {
         let (began, since_ms) = (Instant::now(), unix_ms());
-        let until = pinned.then(|| after(began, policy.sessions));
-        let last_from_ms = if pinned { since_ms.saturating_add(ms(policy.sessions)) } else { since_ms };
+        let until = comers.map(|time| after(began, time));
+        let last_from_ms = since_ms.saturating_add(comers.map_or(0, ms));
         Draining {
             core,
             policy,
+            why,
             began,
             since_ms,
-            pins: watch::Sender::new(until),
+            comers: watch::Sender::new(until),
             last_from_ms: AtomicU64::new(last_from_ms),
             cut: AtomicU64::new(0),
             finished_ms: AtomicU64::new(0),
@@ -87,9 +116,22 @@ impl Draining {
         self.core.slot
     }
 
+    pub(super) fn core(&self) -> &Arc<VersionCore> {
+        &self.core
+    }
+
+    pub(super) fn policy(&self) -> &Drain {
+        &self.policy
+    }
+
+    /// How many were ended at their deadlines so far.
+    pub(super) fn cuts(&self) -> u64 {
+        self.cut.load(Ordering::Relaxed)
+    }
+
     /// The version is off now: nobody is sent there any more, pinned or not.
-    pub(super) fn end_pins(&self) {
-        self.pins.send_if_modified(|until| {
+    pub(super) fn end_comers(&self) {
+        self.comers.send_if_modified(|until| {
             let open = until.take().is_some();
             if open {
                 self.last_from_ms.store(unix_ms(), Ordering::Relaxed);
@@ -120,22 +162,22 @@ impl Draining {
             since: self.since_ms,
             remaining,
             deadline: Kind::ALL.into_iter().map(until).collect(),
-            sessions_until: self.pins.borrow().map(|_| last_from),
-            cut: self.cut.load(Ordering::Relaxed),
+            sessions_until: self.comers.borrow().map(|_| last_from),
+            cut: self.cuts(),
             finished: done && self.finished_at().is_some(),
         }
     }
 
     pub(super) async fn run(self: Arc<Self>, connections: Arc<Connections>, events: Events) {
         let watching = self.core.in_flight.watch();
-        let mut pins = self.pins.subscribe();
+        let mut comers = self.comers.subscribe();
         let mut deadlines = Vec::new();
         let mut cuts: Vec<(Instant, Running)> = Vec::new();
         let mut last_set = false;
         let mut give_up = None;
         self.tell_started(&events);
-        let pinned = pins.borrow().is_some();
-        if pinned {
+        let some_come = comers.borrow().is_some();
+        if some_come {
             let there = connections.running_on(self.core.slot).into();
             self.set_deadlines(&mut deadlines, self.began, || Whom::Those(Arc::clone(&there)));
         }
@@ -146,21 +188,25 @@ impl Draining {
             ended.as_mut().enable();
             let now = Instant::now();
 
-            let open_until = *pins.borrow_and_update();
+            let open_until = *comers.borrow_and_update();
             if open_until.is_some_and(|until| until <= now) {
-                self.core.pins_ended.store(true, Ordering::Release);
-                self.end_pins();
+                match self.why {
+                    Why::LostPlace => self.core.pins_ended.store(true, Ordering::Release),
+                    // Who is pinned to it may be so in the process that serves.
+                    Why::ProcessGoes { .. } => {}
+                }
+                self.end_comers();
             }
-            let open_until = *pins.borrow_and_update();
+            let open_until = *comers.borrow_and_update();
             if open_until.is_none() && !last_set {
-                // Without pins they count from the beginning, else from when the pins ended.
-                let from = if pinned { now } else { self.began };
+                // Where nobody came they count from the beginning, else from when nobody came any more.
+                let from = if some_come { now } else { self.began };
                 self.set_deadlines(&mut deadlines, from, || Whom::Everyone);
                 last_set = true;
             }
 
             for deadline in deadlines.extract_if(.., |deadline| deadline.at <= now) {
-                self.reached(&deadline, &connections, now, &mut cuts);
+                self.reached(&deadline, &connections, &mut cuts);
             }
             for (_, running) in cuts.extract_if(.., |(at, _)| *at <= now) {
                 self.cut(&running);
@@ -191,31 +237,28 @@ impl Draining {
             tokio::select! {
                 () = ended => {}
                 // The sender is in `self`: it cannot be closed.
-                _ = pins.changed() => {}
+                _ = comers.changed() => {}
                 () = sleep_until(next) => {}
             }
         }
     }
 
     fn set_deadlines(&self, deadlines: &mut Vec<Deadline>, from: Instant, whom: impl Fn() -> Whom) {
-        let (requests, streams) = (self.policy.requests, self.policy.streams);
-        deadlines.push(Deadline { at: after(from, requests), requests: true, streams: false, whom: whom() });
+        let most = match self.why {
+            Why::LostPlace => FAR,
+            Why::ProcessGoes { by } => by.saturating_duration_since(from),
+        };
+        let times = Deadlines::within(&self.policy, most);
+        let deadline = |at: Duration, requests, streams| {
+            let at = after(from, at);
+            Deadline { at, from, times, requests, streams, whom: whom() }
+        };
+        deadlines.push(deadline(times.requests, true, false));
         // A request that came too late for its own deadline goes with the streams.
-        deadlines.push(Deadline {
-            at: after(from, streams),
-            requests: requests <= streams,
-            streams: true,
-            whom: whom(),
-        });
+        deadlines.push(deadline(times.streams, times.requests <= times.streams, true));
     }
 
-    fn reached(
-        &self,
-        deadline: &Deadline,
-        connections: &Connections,
-        now: Instant,
-        cuts: &mut Vec<(Instant, Running)>,
-    ) {
+    fn reached(&self, deadline: &Deadline, connections: &Connections, cuts: &mut Vec<(Instant, Running)>) {
         let left = match &deadline.whom {
             Whom::Those(there) => there.iter().filter_map(still_running).collect(),
             Whom::Everyone => connections.running_on(self.core.slot),
@@ -227,16 +270,20 @@ impl Draining {
             }
         }
         if deadline.streams {
+            let has_its_turn = turns(cuts);
+            let streams: Vec<_> = streams.into_iter().filter(|running| !has_its_turn(running)).collect();
             let count = streams.len();
             for (nth, running) in streams.into_iter().enumerate() {
-                cuts.push((now + spread(nth, count, self.policy.reconnect_spread), running));
+                cuts.push((deadline.from + deadline.times.stream(nth, count), running));
             }
         }
     }
 
     fn cut(&self, running: &Running) {
-        if let Some(running) = still_running(running) {
-            running.connection.cut(running.exchange, Cut::DrainDeadline);
+        if let Some(running) = still_running(running)
+            && running.connection.is_cut().is_none()
+        {
+            running.connection.cut(running.exchange, self.why.how());
             self.cut.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -246,6 +293,9 @@ impl Draining {
     }
 
     fn tell_started(&self, events: &Events) {
+        if !self.why.is_told() {
+            return;
+        }
         let (service, version) = (&self.core.service, &self.core.name);
         let DrainStatus { remaining, deadline, sessions_until, .. } = self.status();
         let count: u64 = remaining.values().sum();
@@ -263,11 +313,11 @@ impl Draining {
         let told = self.finished_at().is_some();
         self.gave_up.store(gave_up, Ordering::Relaxed);
         self.finished_ms.store(unix_ms().max(1), Ordering::Relaxed);
-        if told && !gave_up {
+        if !self.why.is_told() || (told && !gave_up) {
             return;
         }
         let (service, version) = (&self.core.service, &self.core.name);
-        let (cut, remaining) = (self.cut.load(Ordering::Relaxed), self.remaining());
+        let (cut, remaining) = (self.cuts(), self.remaining());
         let left: u64 = remaining.values().sum();
         let after_ms = ms(self.began.elapsed());
         if gave_up {
@@ -287,6 +337,13 @@ impl Draining {
             data: json!({ "cut": cut, "remaining": remaining, "after_ms": after_ms }),
         });
     }
+}
+
+/// Whether an exchange is among those whose end is planned.
+fn turns(planned: &[(Instant, Running)]) -> impl Fn(&Running) -> bool + use<> {
+    let planned: HashMap<*const Connection, Exchange> =
+        planned.iter().map(|(_, running)| (Arc::as_ptr(&running.connection), running.exchange)).collect();
+    move |running| planned.get(&Arc::as_ptr(&running.connection)).is_some_and(|exchange| exchange.is(running.exchange))
 }
 
 /// As it is now, if it is still the same exchange.

@@ -37,6 +37,7 @@ pub struct Instance {
     pub(super) control: tokio::runtime::Runtime,
     pub(super) listeners: Arc<Manager>,
     pub(super) connections: Arc<Connections>,
+    pub(super) drains: Arc<Drainer>,
     pub(super) access_log: AccessLog,
     pub(super) stage: Arc<StageFlag>,
     pub(super) phase: watch::Sender<Phase>,
@@ -135,7 +136,7 @@ impl Instance {
         telemetry.attach(Sources {
             live: live.clone(),
             codes,
-            drains,
+            drains: drains.clone(),
             listeners: listeners.clone(),
             access_log: access_log.clone(),
         });
@@ -164,6 +165,7 @@ impl Instance {
             control,
             listeners,
             connections,
+            drains,
             access_log,
             stage,
             phase,

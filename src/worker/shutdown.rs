@@ -1,5 +1,6 @@
 //! The way out: readiness off, lame duck, finish, and exit the moment nothing runs any more. A process whose successor
-//! serves goes the same way without the first step, and with more time.
+//! serves goes the same way without the first step, and with more time, in which each kind of exchange has what the `drain`
+//! of its service says. Either way streams end one after the other, so that their clients do not come back all at once.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tracing::{info, warn};
 use super::instance::{ADMIN_PATIENCE, Instance};
 use crate::control::Phase;
 use crate::net::Stage;
+use crate::sessions::{Going, Leaving};
 use crate::telemetry::Counts;
 
 /// How long cut exchanges get for their last words.
@@ -36,7 +38,7 @@ pub struct Hurry {
 /// What the shutdown cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
-    /// Exchanges that were still running at the deadline.
+    /// Exchanges that were still running at their deadline.
     pub cut: usize,
 }
 
@@ -85,17 +87,28 @@ impl Instance {
         self.set_stage(Stage::LameDuck);
         self.listeners.close_all().over().await;
         info!(connections = self.connections.open(), "no longer accepting; finishing what runs");
-        let linger_ends = (Instant::now() + linger).min(deadline);
+        let now = Instant::now();
+        let linger_ends = (now + linger).min(deadline);
+        let mut leaving = vec![self.leave(way == Way::Retire, linger_ends - now, deadline)];
         tokio::select! {
             _ = timeout_at(linger_ends, self.connections.all_closed()) => {}
             () = hurry.soon.cancelled() => {}
             () = hurry.now.cancelled() => {}
         }
         self.set_stage(Stage::CloseIdle);
-        tokio::select! {
-            _ = timeout_at(deadline, self.connections.all_closed()) => {}
-            () = soon_over(&hurry, config.shutdown.timeout) => {}
-            () = hurry.now.cancelled() => {}
+        let told_to_end = tokio::select! {
+            _ = timeout_at(deadline, self.connections.all_closed()) => false,
+            () = hurry.soon.cancelled(), if way == Way::Retire => true,
+            () = hurry.now.cancelled() => false,
+        };
+        if told_to_end {
+            // A retired process that is told to end has the time that a shutdown has.
+            let by = (Instant::now() + config.shutdown.timeout.saturating_sub(LAST_WORDS)).min(deadline);
+            leaving.push(self.leave(false, Duration::ZERO, by));
+            tokio::select! {
+                _ = timeout_at(by, self.connections.all_closed()) => {}
+                () = hurry.now.cancelled() => {}
+            }
         }
 
         let held: u64 = self
@@ -107,7 +120,10 @@ impl Instance {
             .iter()
             .map(|service| service.core.waiting.load(Ordering::Relaxed))
             .sum();
-        let cut = self.connections.running().len() + held as usize;
+        // Those whose end has been ordered are counted there.
+        let running = self.connections.running().iter().filter(|one| one.connection.is_cut().is_none()).count();
+        let cut = running + held as usize + leaving.iter().map(Leaving::cuts).sum::<usize>();
+        drop(leaving);
         self.phase.send_replace(Phase::Ending);
         self.set_stage(Stage::Cut);
         let last_words = if hurry.now.is_cancelled() { Duration::from_millis(200) } else { LAST_WORDS };
@@ -119,10 +135,9 @@ impl Instance {
         }
         Ended { cut }
     }
-}
 
-/// A retired process that is told to end has the time that a shutdown has.
-async fn soon_over(hurry: &Hurry, timeout: Duration) {
-    hurry.soon.cancelled().await;
-    tokio::time::sleep(timeout.saturating_sub(LAST_WORDS)).await;
+    /// What runs ends one after the other, from now on.
+    fn leave(&self, by_kind: bool, comers: Duration, by: Instant) -> Leaving {
+        self.drains.leave(&self.handle.live().load(), Going { by_kind, comers, by })
+    }
 }

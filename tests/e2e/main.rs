@@ -90,6 +90,7 @@ mod stale_reuse;
 mod state_kept;
 mod sticky;
 mod supervisor_crash;
+mod supervisor_drain;
 mod supervisor_handover;
 mod supervisor_systemd;
 mod supervisor_upgrade;

@@ -1,6 +1,6 @@
 //! Which failures were declared beforehand: what was in flight when something was killed, and nothing else.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What an event may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +27,9 @@ pub struct Broken {
     pub end: Instant,
     /// No connection could be made: never excused.
     pub refused: bool,
-    /// Not the first on its connection.
-    pub reused: bool,
+    /// Not the first on its connection, which was there at this moment.
+    pub kept_since: Option<Instant>,
 }
-
-/// A client finds out that its idle connection is gone when it sends the next request on it.
-const THINKS: Duration = Duration::from_millis(300);
 
 impl Span {
     pub fn excuses(&self, broken: &Broken) -> bool {
@@ -40,13 +37,16 @@ impl Span {
             return false;
         }
         let was_running = broken.begin <= self.end && broken.end >= self.begin;
-        let was_open = self.cost == Cost::Connections && broken.reused;
-        was_running || (was_open && broken.begin >= self.begin && broken.begin <= self.end + THINKS)
+        // A client finds out that its idle connection is gone when it sends the next request on it.
+        let was_open = self.cost == Cost::Connections && broken.kept_since.is_some_and(|since| since <= self.end);
+        was_running || (was_open && broken.begin >= self.begin)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -54,20 +54,23 @@ mod tests {
         let zero = Instant::now();
         let at = |millis| zero + Duration::from_millis(millis);
         let span = |cost| Span { begin: at(1000), end: at(1010), cost };
-        let broken = |begin, end, reused| Broken { begin: at(begin), end: at(end), refused: false, reused };
+        let broken = |begin, end, kept_since: u64| {
+            let kept_since = (kept_since > 0).then(|| at(kept_since));
+            Broken { begin: at(begin), end: at(end), refused: false, kept_since }
+        };
         for (what, cost, broken, excused) in [
-            ("ran across", Cost::InFlight, broken(990, 1005, false), true),
-            ("ended before", Cost::InFlight, broken(900, 990, false), false),
-            ("began after", Cost::InFlight, broken(1011, 1020, false), false),
-            ("began after on an old connection, which stays", Cost::InFlight, broken(1011, 1020, true), false),
-            ("began after on a connection that is gone", Cost::Connections, broken(1200, 1201, true), true),
-            ("much later on such a connection", Cost::Connections, broken(2000, 2001, true), false),
-            ("began after, on a new connection", Cost::Connections, broken(1011, 1012, false), false),
-            ("nothing was killed", Cost::Nothing, broken(990, 1005, true), false),
+            ("ran across", Cost::InFlight, broken(990, 1005, 0), true),
+            ("ended before", Cost::InFlight, broken(900, 990, 0), false),
+            ("began after", Cost::InFlight, broken(1011, 1020, 0), false),
+            ("began after on an old connection, which stays", Cost::InFlight, broken(1011, 1020, 980), false),
+            ("began after on a connection that is gone", Cost::Connections, broken(1200, 1201, 980), true),
+            ("began after on a connection that was made after", Cost::Connections, broken(1200, 1201, 1150), false),
+            ("began after, on a new connection", Cost::Connections, broken(1011, 1012, 0), false),
+            ("nothing was killed", Cost::Nothing, broken(990, 1005, 980), false),
         ] {
             assert_eq!(span(cost).excuses(&broken), excused, "{what}");
         }
-        let refused = Broken { refused: true, ..broken(1000, 1001, false) };
+        let refused = Broken { refused: true, ..broken(1000, 1001, 0) };
         assert!(!span(Cost::Connections).excuses(&refused), "a refused connection is never declared");
     }
 }

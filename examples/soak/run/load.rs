@@ -83,13 +83,24 @@ impl Book {
         *self.seen.lock().expect("no client panics").fine.entry(kind).or_default() += 1;
     }
 
-    fn failed(&self, kind: &'static str, begin: Instant, refused: bool, reused: bool, what: String) {
-        let broken = Broken { begin, end: Instant::now(), refused, reused };
+    fn failed(&self, kind: &'static str, begin: Instant, refused: bool, what: String) {
+        self.failed_on(kind, begin, refused, None, what);
+    }
+
+    fn failed_on(&self, kind: &'static str, begin: Instant, refused: bool, kept_since: Option<Instant>, what: String) {
+        let broken = Broken { begin, end: Instant::now(), refused, kept_since };
         self.seen.lock().expect("no client panics").failures.push(Failure { kind, broken, what });
     }
 
     /// A whole answer with 200 and, if it is known, this body.
     fn judge(&self, kind: &'static str, seen: &Seen, body: Option<&[u8]>) {
+        self.judge_kept(kind, seen, body, &mut Instant::now());
+    }
+
+    /// The same. `asked`: when the client began the exchange before, on the same connection if that was kept.
+    fn judge_kept(&self, kind: &'static str, seen: &Seen, body: Option<&[u8]>, asked: &mut Instant) {
+        let kept_since = seen.reused.then_some(*asked);
+        *asked = seen.started;
         let right = body.is_none_or(|body| seen.body == body);
         if seen.outcome == Outcome::Ok && seen.status == 200 && right {
             return self.fine(kind);
@@ -97,14 +108,14 @@ impl Book {
         let refused = matches!(seen.outcome, Outcome::NotConnected(_));
         let wrong = if right { "" } else { ", not the body that was sent" };
         let what = format!("{:?} {}{wrong} after {:?}", seen.outcome, seen.status, seen.took);
-        self.failed(kind, seen.started, refused, seen.reused, what);
+        self.failed_on(kind, seen.started, refused, kept_since, what);
     }
 }
 
 async fn keep_alive(address: SocketAddr, book: Book, think: Duration) {
-    let mut client = Client::new(address);
+    let (mut client, mut asked) = (Client::new(address), Instant::now());
     while book.goes_on() {
-        book.judge("keep-alive GET", &client.get("/").await, None);
+        book.judge_kept("keep-alive GET", &client.get("/").await, None, &mut asked);
         tokio::time::sleep(think).await;
     }
 }
@@ -119,22 +130,22 @@ async fn fresh(address: SocketAddr, book: Book) {
 }
 
 async fn bodies(address: SocketAddr, book: Book) {
-    let mut client = Client::new(address);
+    let (mut client, mut asked) = (Client::new(address), Instant::now());
     let mut nth = 0u64;
     while book.goes_on() {
         nth += 1;
         // From nothing to 48 KiB, each different.
         let length = (nth * 7919) % (48 * 1024);
         let body: Vec<u8> = (0..length).map(|at| (at + nth) as u8).collect();
-        book.judge("POST with a body", &client.post("/echo", &body).await, Some(&body));
+        book.judge_kept("POST with a body", &client.post("/echo", &body).await, Some(&body), &mut asked);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 async fn slow_answer(address: SocketAddr, book: Book) {
-    let mut client = Client::new(address);
+    let (mut client, mut asked) = (Client::new(address), Instant::now());
     while book.goes_on() {
-        book.judge("slow answer", &client.get("/slow/300").await, None);
+        book.judge_kept("slow answer", &client.get("/slow/300").await, None, &mut asked);
     }
 }
 
@@ -146,7 +157,7 @@ async fn slow_body(address: SocketAddr, book: Book) {
         let mut raw = match Raw::connect(address).await {
             Ok(raw) => raw,
             Err(why) => {
-                book.failed(kind, begin, true, false, why.to_string());
+                book.failed(kind, begin, true, why.to_string());
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }
@@ -180,7 +191,7 @@ async fn events(address: SocketAddr, book: Book) {
         let mut raw = match opened.await {
             Ok(raw) => raw,
             Err((refused, what)) => {
-                book.failed(kind, begin, refused, false, what);
+                book.failed(kind, begin, refused, what);
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }
@@ -199,7 +210,7 @@ async fn events(address: SocketAddr, book: Book) {
         match end {
             // A drain ends a stream properly; its client comes back.
             None | Some(SseEnd::Clean) => book.fine(kind),
-            Some(SseEnd::Cut(why)) => book.failed(kind, begin, false, false, why),
+            Some(SseEnd::Cut(why)) => book.failed(kind, begin, false, why),
         }
     }
 }
@@ -211,7 +222,7 @@ async fn web_socket(address: SocketAddr, book: Book) {
         let mut socket = match WsClient::try_open(address, "/ws", &[]).await {
             Ok(socket) => socket,
             Err(why) => {
-                book.failed(kind, begin, why.contains("refused"), false, why);
+                book.failed(kind, begin, why.contains("refused"), why);
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }
@@ -231,7 +242,7 @@ async fn web_socket(address: SocketAddr, book: Book) {
                 book.fine(kind);
             }
             Some(WsEnd::Closed(_)) => book.fine(kind),
-            Some(WsEnd::Cut(why)) => book.failed(kind, begin, false, false, why),
+            Some(WsEnd::Cut(why)) => book.failed(kind, begin, false, why),
         }
     }
 }
@@ -246,19 +257,21 @@ async fn encrypted(address: SocketAddr, book: Book) {
             Ok(Ok(connection)) => connection,
             Ok(Err(why)) => {
                 let refused = why.kind() == std::io::ErrorKind::ConnectionRefused;
-                book.failed(kind, begin, refused, false, why.to_string());
+                book.failed(kind, begin, refused, why.to_string());
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }
             Err(_) => {
-                book.failed(kind, begin, false, false, "no handshake in time".into());
+                book.failed(kind, begin, false, "no handshake in time".into());
                 continue;
             }
         };
-        for nth in 0..4 {
+        let mut asked = begin;
+        for _ in 0..4 {
             let mut seen = connection.get("shop.test", "/").await;
-            seen.reused = nth > 0;
-            book.judge(kind, &seen, None);
+            // The first exchange on it was the handshake.
+            seen.reused = true;
+            book.judge_kept(kind, &seen, None, &mut asked);
             if seen.outcome != Outcome::Ok || seen.closes() {
                 break;
             }

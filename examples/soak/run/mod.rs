@@ -34,15 +34,13 @@ pub struct Plan {
     pub seed: u64,
     /// Keep-alive clients; the other kinds go with it.
     pub clients: usize,
-    /// Upgrades and deaths of the worker too, where there is a supervisor.
-    pub supervised: bool,
     /// Prints each event as it happens.
     pub talks: bool,
 }
 
 pub async fn run(plan: &Plan) -> Report {
-    let mut stage = Stage::start(plan.seed, plan.supervised).await;
-    let kinds = stage.kinds().await;
+    let mut stage = Stage::start(plan.seed).await;
+    let kinds = stage.kinds();
     let events = schedule::schedule(plan.seed, plan.length, plan.every, &kinds);
     let idle = stage.meter();
     let load = Load::start(stage.world.web(), stage.secure(), plan.clients);

@@ -105,6 +105,12 @@ impl Report {
         report
     }
 
+    /// The kinds of events that there were.
+    #[allow(dead_code, reason = "asked by the short soak of the tests; the long one prints them")]
+    pub fn happened(&self) -> Vec<String> {
+        self.by_event.keys().map(What::to_string).collect()
+    }
+
     /// Empty if all was as promised.
     pub fn problems(&self) -> Vec<String> {
         let undeclared = self.undeclared.iter().take(SHOWN).map(|failure| {

@@ -22,8 +22,8 @@ pub enum What {
     WorkerKilled,
 }
 
-/// Those that every build can do.
-pub const ALWAYS: [What; 9] = [
+/// Those that can be brought about everywhere.
+pub const ALWAYS: [What; 12] = [
     What::Reload,
     What::BadReload,
     What::Weights,
@@ -33,9 +33,10 @@ pub const ALWAYS: [What; 9] = [
     What::EndpointReplaced,
     What::DiskFull,
     What::CertificateSwapped,
+    What::Upgrade,
+    What::BadUpgrade,
+    What::WorkerKilled,
 ];
-/// Those that need a supervisor.
-pub const SUPERVISED: [What; 3] = [What::Upgrade, What::BadUpgrade, What::WorkerKilled];
 
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::clock::Clock;
 use super::excuse::{Cost, Span};
 use super::meters::{self, Meter};
-use super::schedule::{ALWAYS, Event, SUPERVISED, What};
+use super::schedule::{ALWAYS, Event, What};
 use crate::harness::tls::{Authority, Pair, TlsKind};
 use crate::harness::world::binary;
 use crate::harness::{Origin, World, until, within};
@@ -44,7 +44,7 @@ pub struct Done {
 }
 
 impl Stage {
-    pub async fn start(seed: u64, supervised: bool) -> Stage {
+    pub async fn start(seed: u64) -> Stage {
         let world = World::new();
         let mut origins = Vec::new();
         for version in VERSIONS {
@@ -68,9 +68,6 @@ impl Stage {
         stage.world.write_config(&text);
         let mut command = Command::new(binary());
         command.args(["run", "-c", "switchback.yaml", "--threads", "2"]);
-        if !supervised {
-            command.arg("--no-supervisor");
-        }
         if let Some(clock) = &stage.clock {
             clock.wind(&mut command);
         }
@@ -80,14 +77,11 @@ impl Stage {
         stage
     }
 
-    /// What this build can be made to go through.
-    pub async fn kinds(&self) -> Vec<What> {
+    /// What can be brought about here.
+    pub fn kinds(&self) -> Vec<What> {
         let mut kinds = ALWAYS.to_vec();
         if self.clock.is_some() {
             kinds.push(What::ClockJump);
-        }
-        if self.is_supervised() {
-            kinds.extend(SUPERVISED);
         }
         kinds
     }
@@ -95,10 +89,6 @@ impl Stage {
     /// Where clients come over TLS.
     pub fn secure(&self) -> SocketAddr {
         self.secure
-    }
-
-    fn is_supervised(&self) -> bool {
-        self.family().len() > 1
     }
 
     fn family(&self) -> Vec<u32> {

@@ -1,0 +1,145 @@
+//! What an earlier process still has ends by the `drain` of its service, each kind in its own time and way.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tonic_health::ServingStatus;
+
+use crate::grpc::{asking, health_client, health_server};
+use crate::harness::*;
+
+const POLICY: &str = "upgrade: { ready_timeout: 20s, linger: 100ms, drain: 60s }\n";
+
+/// Two services, of which `steady` has all the time that an upgrade gives.
+const ROUTES: &str = "routes:
+  - { name: steady, match: { path_prefix: /, headers: { x-to: steady } }, service: steady }
+  - { name: all, match: { path_prefix: / }, service: shop }
+services:
+";
+const STEADY: [(&str, &str); 1] = [("x-to", "steady")];
+
+async fn running(drain: &str) -> (World, Origin) {
+    let mut world = World::new();
+    let v1 = world.origin("v1").await;
+    v1.stop_recording();
+    let services = service("shop", &[&v1], &format!("active: v1\ndrain: {{ {drain} }}"))
+        + &service("steady", &[&v1], "active: v1");
+    world.start_supervised(&format!("{POLICY}{ROUTES}{services}")).await;
+    (world, v1)
+}
+
+#[tokio::test]
+async fn each_kind_has_the_time_of_its_service_and_what_has_longer_is_left_alone() {
+    let (world, _v1) = running("requests: 300ms, streams: 900ms, reconnect_spread: 0s").await;
+    let before = world.worker();
+    let mut stream = SseClient::open(world.web(), "/sse").await;
+    stream.next().await.unwrap();
+    let mut socket = WsClient::open(world.web(), "/ws").await;
+    socket.ping_pong().await.unwrap();
+    let mut steady = WsClient::try_open(world.web(), "/ws", &STEADY).await.unwrap();
+    steady.ping_pong().await.unwrap();
+    let slow = |path: &'static str, headers: &'static [(&str, &str)]| {
+        let mut client = world.client();
+        tokio::spawn(async move { (client.send("GET", path, headers, b"").await, Instant::now()) })
+    };
+    let (cut, whole) = (slow("/slow/20000", &[]), slow("/slow/1500", &STEADY));
+    until("both run", || async {
+        world.version_status("shop", "v1").await["in_flight"]["http"] == 1
+            && world.version_status("steady", "v1").await["in_flight"]["http"] == 1
+    })
+    .await;
+    let began = Instant::now();
+    world.cli(&["upgrade"]).await.ok();
+    let left = async || world.status().await["retired"][0]["in_flight"].clone();
+    let (cut, cut_at) = soon("the request ends", cut).await.unwrap();
+    assert_eq!((&cut.outcome, cut.status), (&Outcome::Ok, 503), "one proper error: {cut:?}");
+    assert!(cut.text().contains("shutting down"), "{cut:?}");
+    let (sse, ws) = soon("both streams end", async {
+        tokio::join!(async { (stream.end().await, Instant::now()) }, async { (socket.end().await, Instant::now()) })
+    })
+    .await;
+    assert_eq!((&sse.0, &ws.0), (&SseEnd::Clean, &WsEnd::Closed(1001)));
+    assert!(stream.text.ends_with(": switchback: shutting down, reconnect\n\n"), "{}", stream.text);
+    assert!(cut_at - began >= Duration::from_millis(300), "{:?}", cut_at - began);
+    for at in [sse.1, ws.1] {
+        assert!(at - began >= Duration::from_millis(900) && at > cut_at, "{:?}", at - began);
+    }
+    // What has more time is not touched, and whoever looks sees what is left.
+    let whole = soon("the other request ends", whole).await.unwrap().0;
+    assert_eq!((whole.status, whole.origin()), (200, Some("v1")), "{whole:?}");
+    until("only one is left", || async { left().await == json!({ "websocket": 1 }) }).await;
+    for (kind, count) in [("http", 0.0), ("sse", 0.0), ("websocket", 1.0)] {
+        assert_eq!(world.metric("switchback_retired_in_flight", &[("kind", kind)]).await, count, "{kind}");
+    }
+    steady.ping_pong().await.unwrap();
+    assert!(world.workers().contains(&before));
+    steady.close().await;
+    world.until_gone(before).await;
+    until("the log says so", || async { world.log().contains("work was cut") }).await;
+    until("nothing is left", || async { world.status().await["retired"] == json!([]) }).await;
+    until("the cut request is counted by its successor", || async {
+        world.metric("switchback_request_errors_total", &[("service", "shop"), ("class", "local")]).await == 1.0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn streams_of_an_earlier_process_do_not_come_back_all_at_once() {
+    let (world, _v1) = running("requests: 30s, streams: 200ms, reconnect_spread: 1200ms").await;
+    let before = world.worker();
+    let mut streams = Vec::new();
+    for _ in 0..12 {
+        let mut stream = SseClient::open(world.web(), "/sse").await;
+        stream.next().await.unwrap();
+        streams.push(tokio::spawn(async move { (stream.end().await, Instant::now()) }));
+    }
+    world.cli(&["upgrade"]).await.ok();
+    let mut ends = Vec::new();
+    for stream in streams {
+        let (end, at) = soon("a stream ends", stream).await.unwrap();
+        assert_eq!(end, SseEnd::Clean);
+        ends.push(at);
+    }
+    ends.sort();
+    assert!(ends[11] - ends[0] >= Duration::from_millis(900), "{ends:?}");
+    let most = ends.iter().map(|from| {
+        let until = *from + Duration::from_millis(200);
+        ends.iter().filter(|end| **end >= *from && **end < until).count()
+    });
+    assert!(most.max().unwrap() <= 6, "no burst: {ends:?}");
+    world.until_gone(before).await;
+}
+
+#[tokio::test]
+async fn a_call_of_an_earlier_process_ends_with_a_status() {
+    let mut world = World::new();
+    let (calls, reporter) = health_server(&world).await;
+    let text = format!(
+        "{POLICY}routes:
+  - {{ name: all, match: {{ path_prefix: / }}, service: calls }}
+services:
+  calls:
+    versions: {{ v1: {{ endpoints: [\"{calls}\"] }} }}
+    active: v1
+    upstream: {{ protocol: h2c }}
+    drain: {{ requests: 20s, streams: 300ms, reconnect_spread: 0s }}
+"
+    );
+    world.start_supervised(&text).await;
+    reporter.set_service_status("shop", ServingStatus::Serving).await;
+    let mut client = health_client(world.web()).await;
+    let mut watch = client.watch(asking("shop")).await.unwrap().into_inner();
+    soon("the first status", watch.message()).await.unwrap().unwrap();
+    until("it counts as a gRPC stream", || async {
+        world.version_status("calls", "v1").await["in_flight"]["grpc"] == 1
+    })
+    .await;
+    let before = world.worker();
+    world.cli(&["upgrade"]).await.ok();
+    let end = soon("the stream is ended", watch.message()).await.unwrap_err();
+    assert_eq!(end.code(), tonic::Code::Unavailable, "{end:?}");
+    assert!(end.message().contains("shutting down"), "{end:?}");
+    world.until_gone(before).await;
+    let again = soon("the client comes back", client.check(asking("shop"))).await.unwrap();
+    assert_eq!(again.metadata().get("x-switchback-version").unwrap(), "v1");
+}
