@@ -157,7 +157,7 @@ pub struct Upgrade {
     pub ready_timeout: Duration,
     /// Idle keep-alive connections are kept this long by the one before. Default 10 s.
     pub linger: Duration,
-    /// What still runs in it after this is cut; each service's `drain` says what ends before. Default 10 min.
+    /// What still runs in it after this is cut. Default 10 min.
     pub drain: Duration,
 }
 

@@ -186,7 +186,7 @@ keys! {
         ready_timeout: Time<1000> = default("30s"),
         /// The one before keeps idle keep-alive connections for this long, so that a request on its way is answered.
         linger: Time<0> = default("10s"),
-        /// What still runs in it after this is cut. Until then each service's `drain` says how long requests and streams have.
+        /// What still runs in it after this is cut. Streams end before, as the `drain` of their service says.
         drain: Time<1> = default("10m"),
     }
 }
@@ -407,7 +407,7 @@ keys! {
 }
 
 keys! {
-    /// How a version that lost its place is emptied, and each version of a process that an upgrade replaced.
+    /// How a version that lost its place is emptied, and the streams of a process that an upgrade replaced.
     Drain {
         /// Plain requests may finish for this long.
         requests: Time<0> = default("30s"),

@@ -67,8 +67,13 @@ impl Endpoints for Made {
 }
 impl Drains for Made {
     fn published(&self, before: &Arc<Snapshot>, now: &Arc<Snapshot>) {
-        while self.busy.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(1));
+        if self.busy.load(Ordering::SeqCst) {
+            // Not as the task of a thread that may be the one who looks after timers.
+            tokio::task::block_in_place(|| {
+                while self.busy.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
         }
         let pair = (before.generation.number(), now.generation.number());
         self.published.lock().expect("not poisoned").push(pair);

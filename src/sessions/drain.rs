@@ -48,8 +48,9 @@ struct Entry {
 /// How a process goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Going {
-    /// Each kind has the time that its service says. If not, all time there is.
-    pub by_kind: bool,
+    /// Streams have the time that their service says. If not, all time there is, as requests have: none is dropped because
+    /// a process goes.
+    pub by_service: bool,
     /// For this long clients may ask on connections that they have.
     pub comers: Duration,
     /// Nothing is left then.
@@ -144,8 +145,8 @@ impl Drainer {
         }
         let why = Why::ProcessGoes { by: going.by };
         let drain = |(core, policy): (_, Drain)| {
-            let all = Drain { requests: Duration::MAX, streams: Duration::MAX, ..policy.clone() };
-            let policy = if going.by_kind { policy } else { all };
+            let streams = if going.by_service { policy.streams } else { Duration::MAX };
+            let policy = Drain { requests: Duration::MAX, streams, ..policy };
             self.spawn(Draining::new(core, policy, why, Some(going.comers).filter(|time| !time.is_zero())))
         };
         Leaving(versions.into_values().map(drain).collect())

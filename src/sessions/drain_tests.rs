@@ -289,9 +289,9 @@ impl World {
         clients.try_into().unwrap_or_else(|_| unreachable!("as many as asked for"))
     }
 
-    fn leave(&self, live: &Snapshot, by_kind: bool, comers: u64, by: u64) -> Leaving {
+    fn leave(&self, live: &Snapshot, by_service: bool, comers: u64, by: u64) -> Leaving {
         let by = self.start + Duration::from_secs(by);
-        self.drainer.leave(live, Going { by_kind, comers: Duration::from_secs(comers), by })
+        self.drainer.leave(live, Going { by_service, comers: Duration::from_secs(comers), by })
     }
 }
 
@@ -305,7 +305,7 @@ fn ends<const COUNT: usize>(clients: &[Client; COUNT]) -> [u64; COUNT] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retired_process_has_for_each_kind_what_its_service_says() {
+async fn a_retired_process_gives_requests_all_its_time_and_streams_what_their_service_says() {
     let (world, (live, [shop, api])) = (world(), two_services());
     let requests = [world.client(&shop, Kind::Http).await, world.client(&api, Kind::Http).await];
     let on_api: [Client; 2] = world.clients(&api, Kind::Sse).await;
@@ -315,10 +315,7 @@ async fn a_retired_process_has_for_each_kind_what_its_service_says() {
     world.at(19).await;
     finishes.ends();
     world.at(1_000).await;
-    assert_eq!(
-        requests.map(|one| (one.cut_at(), one.cut_how())),
-        [(30, Some(Cut::Shutdown)), (5, Some(Cut::Shutdown))]
-    );
+    assert_eq!(requests.map(|one| (one.cut_at(), one.cut_how())), [(300, Some(Cut::Shutdown)); 2]);
     assert_eq!(ends(&on_api), [20, 25]);
     assert_eq!(ends(&on_shop), [280, 290, 300], "the streams of `shop` would have longer than the process");
     assert_eq!(finishes.cut_at(), u64::MAX, "what ends by itself is never cut");
@@ -335,9 +332,9 @@ async fn who_comes_on_a_kept_connection_has_the_same_times_from_the_end_of_the_l
     world.at(2).await;
     let late: [Client; 2] = world.clients(&api, Kind::WebSocket).await;
     let request = world.client(&api, Kind::Http).await;
-    world.at(1_000).await;
+    world.at(1_001).await;
     assert_eq!(ends(&early), [20, 22, 24, 26, 28], "whose end is planned is not planned again");
-    assert_eq!((ends(&late), request.cut_at()), ([23, 28], 8));
+    assert_eq!((ends(&late), request.cut_at()), ([23, 28], 1_000));
 }
 
 #[tokio::test(start_paused = true)]

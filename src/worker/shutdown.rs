@@ -137,7 +137,7 @@ impl Instance {
     }
 
     /// What runs ends one after the other, from now on.
-    fn leave(&self, by_kind: bool, comers: Duration, by: Instant) -> Leaving {
-        self.drains.leave(&self.handle.live().load(), Going { by_kind, comers, by })
+    fn leave(&self, by_service: bool, comers: Duration, by: Instant) -> Leaving {
+        self.drains.leave(&self.handle.live().load(), Going { by_service, comers, by })
     }
 }
