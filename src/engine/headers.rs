@@ -24,10 +24,10 @@ use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::config::model::HeaderEdits;
-use crate::endpoints::keeping::timeout_of;
 use crate::net::tls::secured::ClientCertificate;
 use crate::wire::Upgrade;
 use crate::wire::events;
+use crate::wire::keep_alive::timeout_of;
 use crate::wire::token::{decimal, list};
 
 const VIA_10: HeaderValue = HeaderValue::from_static("1.0 switchback");

@@ -14,6 +14,7 @@ pub mod frames;
 pub mod head;
 pub mod head2;
 mod hpack;
+pub mod keep_alive;
 mod messages;
 pub mod opening;
 pub mod proxy_header;
