@@ -364,6 +364,30 @@ async fn of_two_orders_the_earlier_ends_what_runs_and_it_counts_once() {
     assert_eq!(world.status().cut, 0, "the version that lost its place had 100 s");
 }
 
+/// Looks, when it is woken, at how many were cut.
+struct Looks {
+    leaving: Leaving,
+    seen: AtomicU64,
+}
+
+impl std::task::Wake for Looks {
+    fn wake(self: Arc<Self>) {
+        self.seen.store(self.leaving.cuts() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Whoever sees that an exchange was ended counts it with the drain, and not with what runs.
+#[tokio::test(start_paused = true)]
+async fn what_is_cut_is_counted_before_anybody_can_see_it() {
+    let (world, (live, [shop, _])) = (world(), two_services());
+    let client = world.client(&shop, Kind::Sse).await;
+    let looks = Arc::new(Looks { leaving: world.leave(&live, false, 0, 40), seen: AtomicU64::new(u64::MAX) });
+    world.at(1).await;
+    client.listed.connection.register(&looks.clone().into());
+    world.at(41).await;
+    assert_eq!((looks.leaving.cuts(), looks.seen.load(Ordering::Relaxed)), (1, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_left_of_a_version_that_is_not_live_any_more_is_ended_too() {
     let (world, (live, _), gone) = (world(), two_services(), core());

@@ -283,8 +283,9 @@ impl Draining {
         if let Some(running) = still_running(running)
             && running.connection.is_cut().is_none()
         {
-            running.connection.cut(running.exchange, self.why.how());
+            // First: whoever sees the order finds it counted.
             self.cut.fetch_add(1, Ordering::Relaxed);
+            running.connection.cut(running.exchange, self.why.how());
         }
     }
 
