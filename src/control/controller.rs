@@ -135,7 +135,8 @@ impl Controller {
         metrics::gauge!(names::CONFIG_LAST_RELOAD_SUCCESSFUL)
             .set(f64::from(u8::from(self.config.last_reload_successful)));
         metrics::gauge!(names::CONFIG_DEGRADED).set(f64::from(u8::from(self.config.degraded)));
-        self.shared.view.store(Arc::new(View {
+        self.shared.view.send_replace(Arc::new(View {
+            generation: self.live().generation.number(),
             overlay: self.overlay.clone(),
             whole: self.whole.clone(),
             config: self.config.clone(),
@@ -145,7 +146,6 @@ impl Controller {
             notes: self.notes.clone(),
             rollouts: self.rollout_statuses(),
         }));
-        self.shared.viewed.send_replace(self.live().generation.number());
     }
 
     /// The file was read. `explicit`: because somebody asked, so the file wins over a configuration that

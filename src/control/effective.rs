@@ -7,7 +7,7 @@ use crate::config::render;
 
 pub(crate) fn effective(shared: &Shared) -> String {
     let live = shared.live.load();
-    let view = shared.view.load();
+    let view = shared.view();
     let stamp = &live.generation.stamp;
     let mut text = format!("# generation {} by {}: {}\n", stamp.number, stamp.author, stamp.cause);
     if let Some(whole) = &view.whole {

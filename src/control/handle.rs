@@ -45,8 +45,8 @@ impl Handle {
     /// within milliseconds. A writer that does not is not waited for.
     pub async fn settled(&self) {
         let live = self.shared.live.load().generation.number();
-        let mut viewed = self.shared.viewed.subscribe();
-        let _ = tokio::time::timeout(SETTLE_MAX, viewed.wait_for(|viewed| *viewed >= live)).await;
+        let mut view = self.shared.view.subscribe();
+        let _ = tokio::time::timeout(SETTLE_MAX, view.wait_for(|view| view.generation >= live)).await;
     }
 
     pub fn events(&self) -> &Events {
@@ -119,7 +119,7 @@ impl Handle {
 
     /// Newest first.
     pub fn generations(&self) -> Vec<GenerationInfo> {
-        self.shared.view.load().history.iter().map(|record| record.info.clone()).collect()
+        self.shared.view().history.iter().map(|record| record.info.clone()).collect()
     }
 
     /// Newest first.
@@ -242,7 +242,7 @@ impl Handle {
     }
 
     async fn record(&self, number: u64) -> Result<Record, Refused> {
-        let history = self.shared.view.load_full();
+        let history = self.shared.view();
         if let Some(record) = history.history.iter().find(|record| record.info.number == number) {
             return Ok(Record::clone(record));
         }

@@ -21,7 +21,7 @@ use crate::sessions::Kind;
 
 pub(crate) fn plan(shared: &Shared, candidate: &Candidate) -> Plan {
     let live = shared.live.load();
-    let settled = settle_all(&candidate.table, &shared.view.load().overlay);
+    let settled = settle_all(&candidate.table, &shared.view().overlay);
     let services = candidate.table.services.iter().zip(settled.shares);
     let next = Generation {
         stamp: Stamp { hash: candidate.hash.as_str().into(), ..live.generation.stamp.clone() },

@@ -44,7 +44,7 @@ pub(crate) async fn report(shared: &Shared, service: &str, all: bool) -> Result<
         .filter(|_| all)
         .map(|(started, decisions)| EarlierRollout { started, decisions: decisions.into_values().collect() })
         .collect();
-    let status = shared.view.load().rollouts.get(service).filter(|status| status.started == started).cloned();
+    let status = shared.view().rollouts.get(service).filter(|status| status.started == started).cloned();
     let service = service.into();
     Ok(RolloutReport { service, at: unix_ms(), started, rollout: status, evidence, decisions, samples, earlier })
 }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -41,9 +40,7 @@ pub(crate) struct Shared {
     /// Cancelled when the writer ended without being told to: nothing can be changed any more.
     pub writer_lost: CancellationToken,
     /// Replaced by the writer after everything it does.
-    pub view: ArcSwap<View>,
-    /// Number of the generation that `view` belongs to.
-    pub viewed: watch::Sender<u64>,
+    pub view: watch::Sender<Arc<View>>,
     audit: Mutex<VecDeque<AuditRecord>>,
     snapshots: Mutex<Vec<Weak<Snapshot>>>,
     readings: AtomicU64,
@@ -56,6 +53,8 @@ pub(crate) struct Shared {
 /// The writer's knowledge as of its last event.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct View {
+    /// Number of the generation that was live.
+    pub generation: u64,
     pub overlay: Overlay,
     pub whole: Option<Whole>,
     pub config: ConfigStatus,
@@ -113,14 +112,17 @@ impl Shared {
             journal: parts.journal,
             stories: parts.stories,
             writer_lost: CancellationToken::new(),
-            view: ArcSwap::default(),
-            viewed: watch::Sender::default(),
+            view: watch::Sender::default(),
             audit: Mutex::new(parts.audit.into()),
             snapshots: Mutex::new(vec![first]),
             readings: AtomicU64::new(0),
             retired: Mutex::default(),
             read: Known::default(),
         }
+    }
+
+    pub fn view(&self) -> Arc<View> {
+        self.view.borrow().clone()
     }
 
     /// Taken before the file is read, so that readings can be put in order.

@@ -20,7 +20,7 @@ use crate::telemetry::unix_ms;
 
 pub(crate) fn status(shared: &Shared) -> Status {
     let live = shared.live.load();
-    let view = shared.view.load();
+    let view = shared.view();
     let stamp = &live.generation.stamp;
     let splits = splits_of(&live.generation);
     let generation = GenerationInfo {

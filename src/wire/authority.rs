@@ -6,6 +6,8 @@
 
 use std::net::Ipv6Addr;
 
+use super::token::alphanumeric_or;
+
 const LONGEST: usize = 255;
 
 /// `example.com`, `example.com.:8080`, `127.0.0.1`, `[::1]:80`. The port may be empty (`a:`) as the grammar says.
@@ -43,15 +45,7 @@ fn is_name(name: &[u8]) -> bool {
 }
 
 /// What a label may hold, by byte.
-const IN_LABELS: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_' | b'~');
-        byte += 1;
-    }
-    table
-};
+const IN_LABELS: [bool; 256] = alphanumeric_or(b"-_~");
 
 fn is_port(digits: &[u8]) -> bool {
     if digits.is_empty() {

@@ -1,21 +1,22 @@
 //! The two smallest grammars of HTTP: tokens and comma-separated lists. RFC 9110 sections 5.6.1 and 5.6.2.
 
-/// What [`is_tchar`] says, by byte: each byte of a name is asked about.
-const TCHARS: [bool; 256] = {
+/// Letters, digits and these, by byte: each byte of a name is asked about.
+pub(super) const fn alphanumeric_or(others: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0;
     while byte < 256 {
         table[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
-    let others = b"!#$%&'*+-.^_`|~";
     let mut at = 0;
     while at < others.len() {
         table[others[at] as usize] = true;
         at += 1;
     }
     table
-};
+}
+
+const TCHARS: [bool; 256] = alphanumeric_or(b"!#$%&'*+-.^_`|~");
 
 /// Whether this byte may stand in a method, a field name or a list member that is a token.
 pub fn is_tchar(byte: u8) -> bool {

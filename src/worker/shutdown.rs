@@ -1,6 +1,6 @@
 //! The way out: readiness off, lame duck, finish, and exit the moment nothing runs any more. A process whose successor
-//! serves goes the same way without the first step, and with more time, in which each kind of exchange has what the `drain`
-//! of its service says. Either way streams end one after the other, so that their clients do not come back all at once.
+//! serves goes the same way without the first step, and with more time, of which streams have what the `drain` of their
+//! service says. Either way streams end one after the other, so that their clients do not come back all at once.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -146,8 +146,9 @@ pub fn dates(material: &Material, name: &str, span: Span, around: &Around<'_>, f
 }
 
 /// What is in a `ca_file`.
-pub fn authorities(name: &Text, span: Span, bytes: &[u8], around: &Around<'_>, found: &mut Found) -> Option<Roots> {
-    let roots = Roots::read(&name.0, bytes).map_err(|unfit| say(&unfit, span, found)).ok()?;
+pub fn authorities(name: &Text, span: Span, around: &Around<'_>, found: &mut Found) -> Option<Roots> {
+    let bytes = read(name, span, around, found)?;
+    let roots = Roots::read(&name.0, &bytes).map_err(|unfit| say(&unfit, span, found)).ok()?;
     if let Some(ends) = roots.has_expired(around.now) {
         found
             .warning(span, format!("an authority in `{}` has expired", name.0))
@@ -225,8 +226,7 @@ fn client_auth(field: &Field<raw::ClientAuth>, around: &Around<'_>, found: &mut 
             Asks::Nobody
         }
         (ClientMode::Required | ClientMode::Optional, Some((name, span))) => {
-            let Some(bytes) = read(name, span, around, found) else { return Asks::Nobody };
-            match authorities(name, span, &bytes, around, found) {
+            match authorities(name, span, around, found) {
                 Some(roots) => Asks::Clients(ClientAuth {
                     ca_file: around.path(&name.0, span),
                     required: mode == ClientMode::Required,

@@ -106,8 +106,7 @@ fn trust(raw: &raw::UpstreamTls, at: Span, around: &Around<'_>, found: &mut Foun
             }
         };
     };
-    let bytes = read(name, span, around, found)?;
-    let roots = authorities(name, span, &bytes, around, found)?;
+    let roots = authorities(name, span, around, found)?;
     Some(Trust::File { path: around.path(&name.0, span), roots })
 }
 
