@@ -119,11 +119,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     for (title, ask) in cells() {
         let mut samples = Vec::new();
         for round in 0..usize::from(options.rounds) {
-            let mut order = proxies.iter().collect::<Vec<_>>();
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for proxy in order {
+            for proxy in proxies::in_turn(round, proxies.iter()) {
                 samples.push(place.measure(proxy, &ask, round, options.seconds)?);
             }
         }

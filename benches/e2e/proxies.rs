@@ -118,6 +118,15 @@ fn version(program: &Path) -> String {
     text.split([' ', '/', '\n']).find(digits).map(|word| word.chars().take(12).collect()).unwrap_or_default()
 }
 
+/// Every other round backwards: who is measured first is not always the same.
+pub fn in_turn<T>(round: usize, all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut order: Vec<T> = all.collect();
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    order
+}
+
 /// A proxy that serves. Ends when dropped, with everything it started.
 pub struct Running {
     pub kind: Kind,

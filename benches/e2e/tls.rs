@@ -20,7 +20,7 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, Roo
 use tempfile::TempDir;
 
 use crate::machine;
-use crate::proxies::{Kind, Proxy, Running};
+use crate::proxies::{Kind, Proxy, Running, in_turn};
 use crate::report;
 
 const NAME: &str = "bench.test";
@@ -248,11 +248,7 @@ impl Place {
         for (title, work) in CELLS {
             let mut all = vec![Vec::new(); proxies.len()];
             for round in 0..self.rounds {
-                let mut order = proxies.iter().enumerate().collect::<Vec<_>>();
-                if round % 2 == 1 {
-                    order.reverse();
-                }
-                for (at, proxy) in order {
+                for (at, proxy) in in_turn(usize::from(round), proxies.iter().enumerate()) {
                     all[at].push(self.measure(proxy, secure, work)?);
                 }
             }

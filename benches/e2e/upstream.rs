@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::load::Ask;
-use crate::proxies::{Endpoint, Kind, Proxy, Running};
+use crate::proxies::{Endpoint, Kind, Proxy, Running, in_turn};
 use crate::report::{self, Upstream};
 use crate::{Place, machine, origin};
 
@@ -63,12 +63,9 @@ pub fn run(place: &Place, proxies: &[Proxy], rounds: u16, long: Duration) -> Res
     for (title, way) in CELLS {
         let mut all = vec![Vec::new(); proxies.len()];
         for round in 0..rounds {
-            let mut order = proxies.iter().enumerate().collect::<Vec<_>>();
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for (at, proxy) in order {
-                all[at].push(measure(place, proxy, &authority, way, &ask, (usize::from(round), long))?);
+            let round = usize::from(round);
+            for (at, proxy) in in_turn(round, proxies.iter().enumerate()) {
+                all[at].push(measure(place, proxy, &authority, way, &ask, (round, long))?);
             }
         }
         let rows = proxies.iter().zip(&all).map(|(proxy, samples)| (proxy.kind, &samples[..]));

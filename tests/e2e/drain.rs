@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::harness::streams::{Watched, most_within};
 use crate::harness::*;
 
 async fn draining(drain: &str) -> (World, Origin, Origin) {
@@ -41,27 +42,11 @@ async fn at_the_deadline_streams_end_properly() {
 #[tokio::test]
 async fn the_ends_are_spread() {
     let (world, _v1, _v2) = draining("requests: 5s, streams: 300ms, reconnect_spread: 1500ms").await;
-    let mut streams = Vec::new();
-    for _ in 0..20 {
-        let mut stream = SseClient::open(world.web(), "/sse").await;
-        stream.next().await.unwrap();
-        streams.push(tokio::spawn(async move { (stream.end().await, Instant::now()) }));
-    }
+    let streams = Watched::open(world.web(), 20).await;
     world.switch("shop", "v2").await;
-    let flipped = Instant::now();
-    let mut ends = Vec::new();
-    for stream in streams {
-        let (end, at) = soon("a stream ends", stream).await.unwrap();
-        assert_eq!(end, SseEnd::Clean);
-        ends.push(at - flipped);
-    }
-    ends.sort();
+    let ends = streams.ends().await;
     assert!(ends[19] - ends[0] > Duration::from_millis(900), "{ends:?}");
-    let most = ends
-        .iter()
-        .map(|end| ends.iter().filter(|other| **other >= *end && **other < *end + Duration::from_millis(300)).count())
-        .max();
-    assert!(most.unwrap() <= 9, "no burst: {ends:?}");
+    assert!(most_within(&ends, Duration::from_millis(300)) <= 9, "no burst: {ends:?}");
 }
 
 #[tokio::test]

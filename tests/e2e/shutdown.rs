@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::load::Plan;
+use crate::harness::streams::Watched;
 use crate::harness::*;
 
 async fn running(shutdown: &str) -> (World, Origin) {
@@ -170,12 +171,7 @@ async fn probes_at_the_moment_of_the_signal_do_not_hold_the_end_up() {
 #[tokio::test]
 async fn streams_end_one_after_the_other_before_the_deadline_and_requests_have_all_the_time() {
     let (mut world, _v1) = running("pre_drain: 0s, linger: 0s, timeout: 3s").await;
-    let mut streams = Vec::new();
-    for _ in 0..8 {
-        let mut stream = SseClient::open(world.web(), "/sse").await;
-        stream.next().await.unwrap();
-        streams.push(tokio::spawn(async move { (stream.end().await, Instant::now()) }));
-    }
+    let streams = Watched::open(world.web(), 8).await;
     let slow = |millis: u64| {
         let mut client = world.client();
         tokio::spawn(async move { (client.get(&format!("/slow/{millis}")).await, Instant::now()) })
@@ -184,15 +180,9 @@ async fn streams_end_one_after_the_other_before_the_deadline_and_requests_have_a
     until("they run", || async { world.version_status("shop", "v1").await["in_flight"]["http"] == 2 }).await;
     world.signal(libc::SIGTERM);
     let began = Instant::now();
-    let mut ends = Vec::new();
-    for stream in streams {
-        let (end, at) = soon("a stream ends", stream).await.unwrap();
-        assert_eq!(end, SseEnd::Clean);
-        ends.push(at - began);
-    }
-    ends.sort();
+    let ends = streams.ends().await;
     // 1.5 s are for the last words: the streams have half of the rest, and end over the other half.
-    assert!(ends[0] >= Duration::from_millis(750), "{ends:?}");
+    assert!(ends[0] - began >= Duration::from_millis(750), "{ends:?}");
     assert!(ends[7] - ends[0] >= Duration::from_millis(300), "{ends:?}");
     let (whole, cut) = (whole.await.unwrap().0, cut.await.unwrap());
     assert_eq!((whole.status, &whole.outcome), (200, &Outcome::Ok), "what finishes in time is not cut");

@@ -7,6 +7,7 @@ use serde_json::json;
 use tonic_health::ServingStatus;
 
 use crate::grpc::{asking, health_client, health_server};
+use crate::harness::streams::{Watched, most_within};
 use crate::harness::*;
 
 const POLICY: &str = "upgrade: { ready_timeout: 20s, linger: 100ms, drain: 60s }\n";
@@ -73,26 +74,11 @@ async fn requests_finish_and_streams_have_the_time_of_their_service() {
 async fn streams_of_an_earlier_process_do_not_come_back_all_at_once() {
     let (world, _v1) = running("requests: 30s, streams: 200ms, reconnect_spread: 1200ms").await;
     let before = world.worker();
-    let mut streams = Vec::new();
-    for _ in 0..12 {
-        let mut stream = SseClient::open(world.web(), "/sse").await;
-        stream.next().await.unwrap();
-        streams.push(tokio::spawn(async move { (stream.end().await, Instant::now()) }));
-    }
+    let streams = Watched::open(world.web(), 12).await;
     world.cli(&["upgrade"]).await.ok();
-    let mut ends = Vec::new();
-    for stream in streams {
-        let (end, at) = soon("a stream ends", stream).await.unwrap();
-        assert_eq!(end, SseEnd::Clean);
-        ends.push(at);
-    }
-    ends.sort();
+    let ends = streams.ends().await;
     assert!(ends[11] - ends[0] >= Duration::from_millis(900), "{ends:?}");
-    let most = ends.iter().map(|from| {
-        let until = *from + Duration::from_millis(200);
-        ends.iter().filter(|end| **end >= *from && **end < until).count()
-    });
-    assert!(most.max().unwrap() <= 6, "no burst: {ends:?}");
+    assert!(most_within(&ends, Duration::from_millis(200)) <= 6, "no burst: {ends:?}");
     world.until_gone(before).await;
 }
 

@@ -1,15 +1,17 @@
 //! Long-lived clients: WebSocket and server-sent events, which tell a proper end from a cut.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::client::{Outcome, Raw};
-use super::wait::PATIENCE;
+use super::wait::{PATIENCE, soon};
 use super::wire::{Headers, field};
 
 /// How a WebSocket ended.
@@ -113,6 +115,39 @@ pub enum SseEnd {
     Clean,
     /// In the middle of the chunked body.
     Cut(String),
+}
+
+/// Event streams that are open, each watched for its end.
+pub struct Watched(Vec<JoinHandle<(SseEnd, Instant)>>);
+
+impl Watched {
+    pub async fn open(address: SocketAddr, count: usize) -> Watched {
+        let mut streams = Vec::new();
+        for _ in 0..count {
+            let mut stream = SseClient::open(address, "/sse").await;
+            stream.next().await.unwrap();
+            streams.push(tokio::spawn(async move { (stream.end().await, Instant::now()) }));
+        }
+        Watched(streams)
+    }
+
+    /// When they ended, each properly; the first first.
+    pub async fn ends(self) -> Vec<Instant> {
+        let mut ends = Vec::new();
+        for stream in self.0 {
+            let (end, at) = soon("a stream ends", stream).await.unwrap();
+            assert_eq!(end, SseEnd::Clean);
+            ends.push(at);
+        }
+        ends.sort();
+        ends
+    }
+}
+
+/// How many of these lie within so short a time, at most.
+pub fn most_within(times: &[Instant], window: Duration) -> usize {
+    let after = |from: &Instant| times.iter().filter(|at| **at >= *from && **at < *from + window).count();
+    times.iter().map(after).max().unwrap_or(0)
 }
 
 pub struct SseClient {

@@ -18,23 +18,26 @@ const HURRIED: &str = "hurried.test";
 
 const CLOSED: Duration = Duration::from_secs(8);
 
+/// What no other route takes goes to `shop`.
+const ROUTE: &str = "  - { name: all, match: { path_prefix: / }, service: shop }\n";
+
+fn service(name: &str, address: SocketAddr, more: &str) -> String {
+    format!("  {name}:\n    versions:\n      v1: {{ endpoints: [\"{address}\"] }}\n    active: v1\n{more}")
+}
+
 /// One service whose only endpoint is this.
 fn service_at(address: SocketAddr) -> String {
-    format!(
-        "routes:\n  - {{ name: all, match: {{ path_prefix: / }}, service: shop }}\nservices:\n  shop:\n    versions:\n      v1: {{ endpoints: [\"{address}\"] }}\n    active: v1\n"
-    )
+    format!("routes:\n{ROUTE}services:\n{}", service("shop", address, ""))
 }
 
 /// The same twice, with `more` in each: one has time for everything, and the one at [`HURRIED`] waits for nobody long.
 fn services_at(address: SocketAddr, more: &str) -> String {
-    let service = |name: &str, deadline: &str| {
-        format!(
-            "  {name}:\n    versions:\n      v1: {{ endpoints: [\"{address}\"] }}\n    active: v1\n    timeouts: {{ connect: {deadline}, request: {deadline}, idle: {deadline} }}\n{more}"
-        )
+    let within = |deadline: &str| {
+        format!("    timeouts: {{ connect: {deadline}, request: {deadline}, idle: {deadline} }}\n{more}")
     };
     format!(
-        "routes:\n  - {{ name: hurried, match: {{ host: {HURRIED} }}, service: hurried }}\n  - {{ name: all, match: {{ path_prefix: / }}, service: shop }}\nservices:\n{}{}",
-        service("shop", "20s"),
-        service("hurried", "700ms")
+        "routes:\n  - {{ name: hurried, match: {{ host: {HURRIED} }}, service: hurried }}\n{ROUTE}services:\n{}{}",
+        service("shop", address, &within("20s")),
+        service("hurried", address, &within("700ms"))
     )
 }
